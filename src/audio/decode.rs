@@ -1,0 +1,1 @@
+//! audio/decode: to come

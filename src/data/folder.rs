@@ -1,0 +1,1 @@
+//! data/folder: to come

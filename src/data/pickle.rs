@@ -1,0 +1,1 @@
+//! data/pickle: to come

@@ -1,0 +1,1 @@
+//! data/split: to come

@@ -1,0 +1,87 @@
+//! The crate's one error type. A user's mistake is an [`Error`]; a broken invariant asserts.
+
+use std::path::{Path, PathBuf};
+
+/// What went wrong, where, and what to do about it.
+///
+/// Messages are lower case, one line, and end with a remedy where one exists.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Shapes that do not fit an operation: `conv2d: expected input [N, 16, H, W], got [15, 1, 80, 80]`.
+    #[error("{op}: {message}")]
+    Shape {
+        /// The operation's name.
+        op: &'static str,
+        /// What was expected and what came.
+        message: String,
+    },
+    /// The GPU: no adapter, a compilation error, memory, a lost device.
+    #[error("device: {0}")]
+    Device(String),
+    /// A corpus, a pickle, a prepared file or a checkpoint that is not what it should be.
+    #[error("{}: {message}", path.display())]
+    Data {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        message: String,
+    },
+    /// An audio file that cannot be decoded or used.
+    #[error("{}: {message}", path.display())]
+    Audio {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        message: String,
+    },
+    /// A setting that makes no sense: a flag's value, a field of a `run.toml`.
+    #[error("{0}")]
+    Config(String),
+    /// The operating system refused.
+    #[error("{}: {what}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was being done: `cannot read`.
+        what: &'static str,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+}
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A shape error of operation `op`.
+    pub fn shape(op: &'static str, message: impl Into<String>) -> Self {
+        Error::Shape { op, message: message.into() }
+    }
+
+    /// A data error about `path`.
+    pub fn data(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Error::Data { path: path.as_ref().to_path_buf(), message: message.into() }
+    }
+
+    /// An audio error about `path`.
+    pub fn audio(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Error::Audio { path: path.as_ref().to_path_buf(), message: message.into() }
+    }
+
+    /// `map_err(Error::io("cannot read", path))`.
+    pub fn io(what: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Error::Io { path, what, source }
+    }
+
+    /// The whole chain on one line: `run: cannot create: permission denied`.
+    pub fn one_line(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(next) = cause {
+            line = format!("{line}: {next}");
+            cause = next.source();
+        }
+        line.replace('\n', " ")
+    }
+}

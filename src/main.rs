@@ -1,0 +1,2 @@
+//! genregrad
+fn main() {}
