@@ -1,6 +1,12 @@
 //! genregrad
 
 pub mod audio;
+pub mod autodiff;
 pub mod data;
+pub mod device;
 pub mod error;
+pub mod ops;
 pub mod rng;
+pub mod run;
+pub mod tape;
+pub mod tensor;

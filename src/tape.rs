@@ -1,0 +1,385 @@
+//! The program as data: a flat list of operations on named values, recorded once and replayed for every batch.
+//!
+//! A [`Tape`] knows no operation and no device. Operations implement [`Op`] (see [`crate::ops`]);
+//! [`crate::autodiff::backward`] appends the gradient's nodes to the same list; [`crate::run::Plan`] executes it.
+//! Print a tape (`{tape}`) to read a training step as a table.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::tensor::Shape;
+
+/// What changes from step to step, and nothing else does.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Step {
+    /// 1 for the first step.
+    pub step: u32,
+    /// Seed of the random choices inside the step.
+    pub seed: u32,
+    /// Adam's step size.
+    pub learning_rate: f32,
+    /// `1 - beta1^step`, computed in f64: in f32 the difference loses four digits.
+    pub correction1: f32,
+    /// `1 - beta2^step`, likewise.
+    pub correction2: f32,
+    /// WGSL wants uniform structs in multiples of 16 bytes.
+    pub padding: [u32; 3],
+}
+
+impl Step {
+    /// Step number `step` (from 1) for Adam with decay rates `betas`.
+    pub fn new(step: u32, seed: u32, learning_rate: f64, betas: (f64, f64)) -> Self {
+        let correction = |beta: f64| (1.0 - beta.powf(f64::from(step))) as f32;
+        Step {
+            step,
+            seed,
+            learning_rate: learning_rate as f32,
+            correction1: correction(betas.0),
+            correction2: correction(betas.1),
+            padding: [0; 3],
+        }
+    }
+}
+
+/// A value of a tape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Var(pub(crate) usize);
+
+impl Var {
+    /// Its place in [`Tape::values`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// Who writes a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The host, before each step.
+    Input,
+    /// A trainable parameter: the host once, then at most one in-place node per step.
+    Param,
+    /// Zero at first, then one in-place node per step (Adam's moments, running sums); the host may reset it.
+    State,
+    /// One node per step.
+    Node,
+}
+
+/// A named array of the program.
+#[derive(Clone, Debug)]
+pub struct Value {
+    /// `spectral.0.weight`, or the operation's name and number.
+    pub name: String,
+    /// Its sizes.
+    pub shape: Shape,
+    /// Who writes it.
+    pub source: Source,
+}
+
+/// One operation of the program.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What is done.
+    pub op: Arc<dyn Op>,
+    /// What it reads.
+    pub reads: Vec<Var>,
+    /// What it writes.
+    pub writes: Vec<Var>,
+}
+
+/// A WGSL file: its name for messages, its text for the compiler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Shader {
+    /// File name below `shaders/`.
+    pub file: &'static str,
+    /// Its text.
+    pub source: &'static str,
+}
+
+/// Names a file below `shaders/`.
+#[macro_export]
+macro_rules! shader {
+    ($file:literal) => {
+        $crate::tape::Shader { file: $file, source: include_str!(concat!("../../shaders/", $file)) }
+    };
+}
+
+/// One GPU dispatch, as data. Bindings of group 0 are the node's reads, then its writes, in order; group 1 holds [`Step`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dispatch {
+    /// The file.
+    pub shader: Shader,
+    /// Its entry point.
+    pub entry: &'static str,
+    /// Values of the file's `override` constants; those not named keep their defaults.
+    pub constants: Vec<(&'static str, f64)>,
+    /// Workgroups along x and y.
+    pub groups: [u32; 2],
+}
+
+impl Dispatch {
+    /// Threads of a workgroup of a linear kernel.
+    pub const WORKGROUP: usize = 64;
+    /// Groups along x before y is used; 65,535 a dimension is WebGPU's limit.
+    const ROW: usize = 32_768;
+
+    /// A kernel with one thread for each of `threads` elements; the grid's y dimension is folded in by the shader.
+    pub fn linear(
+        shader: Shader,
+        entry: &'static str,
+        constants: Vec<(&'static str, f64)>,
+        threads: usize,
+    ) -> Self {
+        let groups = threads.div_ceil(Self::WORKGROUP).max(1);
+        let x = groups.min(Self::ROW);
+        Dispatch { shader, entry, constants, groups: [x as u32, groups.div_ceil(x) as u32] }
+    }
+
+    /// A kernel of one workgroup, for reductions to a few numbers.
+    pub fn single(shader: Shader, entry: &'static str, constants: Vec<(&'static str, f64)>) -> Self {
+        Dispatch { shader, entry, constants, groups: [1, 1] }
+    }
+}
+
+/// An operation: its sizes (fields), its equation three times (naive f64, CPU, GPU) and its gradient.
+///
+/// Implementations live one to a file in [`crate::ops`]. `read` and `write` are contiguous row-major arrays whose
+/// lengths were checked against [`Op::output_shapes`] when the tape was recorded.
+pub trait Op: fmt::Debug + Send + Sync {
+    /// `conv2d`, `conv2d.grad_weight`.
+    fn name(&self) -> &'static str;
+
+    /// Checks the shapes read and gives the shapes written.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] saying what was expected and what came.
+    fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>>;
+
+    /// The equation, naively, in f64: the truth that both devices are held to.
+    fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step);
+
+    /// The CPU kernel. Writes every element of `write`; in-place operations find the old values there.
+    fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], step: &Step);
+
+    /// The GPU kernels, run in order.
+    fn gpu(&self) -> Vec<Dispatch>;
+
+    /// Appends the nodes that carry the gradient of the outputs to the inputs.
+    ///
+    /// # Errors
+    /// Those of recording.
+    fn backward(&self, gradient: &mut Gradient) -> Result<()>;
+
+    /// True if `write` holds old values that are updated (Adam, running sums).
+    fn in_place(&self) -> bool {
+        false
+    }
+
+    /// Useful floating-point operations (a multiply-add counts two), for floors and benches; 0 where bytes rule.
+    fn flops(&self) -> u64 {
+        0
+    }
+}
+
+/// What an operation's [`Op::backward`] sees: its values, the gradients of its outputs, and the tape to append to.
+#[derive(Debug)]
+pub struct Gradient<'t> {
+    /// The tape that grows.
+    pub tape: &'t mut Tape,
+    pub(crate) reads: Vec<Var>,
+    pub(crate) writes: Vec<Var>,
+    pub(crate) grad_writes: Vec<Option<Var>>,
+    pub(crate) needed: Vec<bool>,
+    pub(crate) grad_reads: Vec<Option<Var>>,
+}
+
+impl Gradient<'_> {
+    /// Input `i` of the forward node.
+    pub fn input(&self, i: usize) -> Var {
+        self.reads[i]
+    }
+
+    /// Output `i` of the forward node.
+    pub fn output(&self, i: usize) -> Var {
+        self.writes[i]
+    }
+
+    /// The gradient of the loss with respect to output 0 (the walk skips nodes without one).
+    pub fn grad_output(&self) -> Var {
+        self.grad_writes[0].unwrap_or_else(|| unreachable!("the walk visits only nodes whose output 0 has a gradient"))
+    }
+
+    /// True if somebody needs the gradient of input `i`.
+    pub fn needs(&self, i: usize) -> bool {
+        self.needed.get(i).copied().unwrap_or(false)
+    }
+
+    /// Records a gradient node with one output and makes it the gradient of input `i`; nothing if nobody needs it.
+    ///
+    /// # Errors
+    /// Those of recording.
+    pub fn give(&mut self, i: usize, op: impl Op + 'static, reads: &[Var]) -> Result<()> {
+        if self.needs(i) {
+            let var = self.tape.one(op, reads)?;
+            self.grad_reads[i] = Some(var);
+        }
+        Ok(())
+    }
+
+    /// Makes an existing value the gradient of input `i`.
+    pub fn pass(&mut self, i: usize, var: Var) {
+        if self.needs(i) {
+            self.grad_reads[i] = Some(var);
+        }
+    }
+}
+
+/// A recorded program.
+#[derive(Clone, Debug, Default)]
+pub struct Tape {
+    values: Vec<Value>,
+    nodes: Vec<Node>,
+    written: Vec<bool>,
+}
+
+impl Tape {
+    /// An empty program.
+    pub fn new() -> Self {
+        Tape::default()
+    }
+
+    fn value(&mut self, name: String, shape: Shape, source: Source) -> Var {
+        self.values.push(Value { name, shape, source });
+        self.written.push(false);
+        Var(self.values.len() - 1)
+    }
+
+    /// A value that the host writes before each step.
+    pub fn input(&mut self, name: &str, shape: impl Into<Shape>) -> Var {
+        self.value(name.to_string(), shape.into(), Source::Input)
+    }
+
+    /// Class labels `[n]`: class numbers as f32 (exact); a negative label masks its row.
+    pub fn labels(&mut self, n: usize) -> Var {
+        self.input("labels", [n])
+    }
+
+    /// A trainable parameter.
+    pub fn param(&mut self, name: &str, shape: impl Into<Shape>) -> Var {
+        self.value(name.to_string(), shape.into(), Source::Param)
+    }
+
+    /// A value that is zero at first and that one in-place node updates in every step.
+    pub fn state(&mut self, name: &str, shape: impl Into<Shape>) -> Var {
+        self.value(name.to_string(), shape.into(), Source::State)
+    }
+
+    /// Records an operation; its outputs are new values.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the inputs do not fit the operation.
+    pub fn push(&mut self, op: impl Op + 'static, reads: &[Var]) -> Result<Vec<Var>> {
+        assert!(!op.in_place(), "{}: in-place operations are recorded with Tape::update", op.name());
+        let shapes = self.check(&op, reads)?;
+        let number = self.nodes.len();
+        let writes: Vec<Var> = shapes
+            .into_iter()
+            .enumerate()
+            .map(|(slot, shape)| {
+                let suffix = if slot == 0 { String::new() } else { format!(".{slot}") };
+                self.value(format!("{}#{number}{suffix}", op.name()), shape, Source::Node)
+            })
+            .collect();
+        for var in &writes {
+            self.written[var.0] = true;
+        }
+        self.nodes.push(Node { op: Arc::new(op), reads: reads.to_vec(), writes: writes.clone() });
+        Ok(writes)
+    }
+
+    /// Records an operation and gives its first output.
+    ///
+    /// # Errors
+    /// As [`Tape::push`].
+    pub fn one(&mut self, op: impl Op + 'static, reads: &[Var]) -> Result<Var> {
+        Ok(self.push(op, reads)?[0])
+    }
+
+    /// Records an in-place operation on existing parameters or states: each has at most one writer.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the values do not fit the operation.
+    pub fn update(&mut self, op: impl Op + 'static, reads: &[Var], writes: &[Var]) -> Result<()> {
+        assert!(op.in_place(), "{}: only in-place operations update", op.name());
+        let shapes = self.check(&op, reads)?;
+        assert_eq!(shapes.len(), writes.len(), "{}: number of updated values", op.name());
+        for (shape, var) in shapes.iter().zip(writes) {
+            let value = &self.values[var.0];
+            assert!(matches!(value.source, Source::Param | Source::State), "{}: {} is not a state", op.name(), value.name);
+            assert!(!self.written[var.0], "{}: {} already has a writer", op.name(), value.name);
+            if *shape != value.shape {
+                let message = format!("expected {} of shape {shape}, got {}", value.name, value.shape);
+                return Err(Error::shape(op.name(), message));
+            }
+        }
+        for var in writes {
+            self.written[var.0] = true;
+        }
+        self.nodes.push(Node { op: Arc::new(op), reads: reads.to_vec(), writes: writes.to_vec() });
+        Ok(())
+    }
+
+    fn check(&self, op: &impl Op, reads: &[Var]) -> Result<Vec<Shape>> {
+        op.output_shapes(&reads.iter().map(|&var| self.shape(var)).collect::<Vec<_>>())
+    }
+
+    /// The sizes of a value.
+    pub fn shape(&self, var: Var) -> &Shape {
+        &self.values[var.0].shape
+    }
+
+    /// The four sizes `[N, C, H, W]` of a value.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] in the name of `op` if it has another rank.
+    pub fn shape4(&self, op: &'static str, var: Var) -> Result<[usize; 4]> {
+        let dims = self.shape(var).dims();
+        dims.try_into().map_err(|_| Error::shape(op, format!("expected input [N, C, H, W], got {dims:?}")))
+    }
+
+    /// All values.
+    pub fn values(&self) -> &[Value] {
+        &self.values
+    }
+
+    /// All nodes, in order of execution.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The values of one kind, in order of recording.
+    pub fn vars(&self, source: Source) -> impl Iterator<Item = Var> + '_ {
+        self.values.iter().enumerate().filter(move |(_, v)| v.source == source).map(|(i, _)| Var(i))
+    }
+
+    /// Useful floating-point operations of one step.
+    pub fn flops(&self) -> u64 {
+        self.nodes.iter().map(|node| node.op.flops()).sum()
+    }
+}
+
+impl fmt::Display for Tape {
+    /// One line a node: number, operation, what it reads, what it writes and how large that is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |vars: &[Var]| vars.iter().map(|v| self.values[v.0].name.as_str()).collect::<Vec<_>>().join(", ");
+        writeln!(f, "{:>4}  {:<28} {:<18} {:<52} writes", "node", "operation", "shape", "reads")?;
+        for (number, node) in self.nodes.iter().enumerate() {
+            let shape = self.shape(node.writes[0]);
+            let (reads, writes) = (names(&node.reads), names(&node.writes));
+            writeln!(f, "{number:>4}  {:<28} {shape:<18} {reads:<52} {writes}", node.op.name())?;
+        }
+        Ok(())
+    }
+}
