@@ -1,0 +1,31 @@
+// LeakyReLU: y = x for x > 0, else slope * x;   dx = dy for x > 0, else slope * dy.
+// Arrays are flat; one thread owns one element.
+
+override len: u32 = 1u;
+override slope: f32 = 0.0;
+
+// forward: input -> output
+@group(0) @binding(0) var<storage, read> input: array<f32>;
+@group(0) @binding(1) var<storage, read_write> output: array<f32>;
+
+@compute @workgroup_size(64)
+fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+    let i = id.x + id.y * groups.x * 64u;
+    if (i < len) {
+        let x = input[i];
+        output[i] = select(slope * x, x, x > 0.0);
+    }
+}
+
+// grad_input: input, grad_output -> grad_input
+@group(0) @binding(1) var<storage, read> grad_output: array<f32>;
+@group(0) @binding(2) var<storage, read_write> grad_input_: array<f32>;
+
+@compute @workgroup_size(64)
+fn grad_input(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+    let i = id.x + id.y * groups.x * 64u;
+    if (i < len) {
+        let dy = grad_output[i];
+        grad_input_[i] = select(slope * dy, dy, input[i] > 0.0);
+    }
+}

@@ -1,0 +1,15 @@
+// The same elements under another shape: output = input.
+// Arrays are flat; one thread owns one element.
+
+override len: u32 = 1u;
+
+@group(0) @binding(0) var<storage, read> input: array<f32>;
+@group(0) @binding(1) var<storage, read_write> output: array<f32>;
+
+@compute @workgroup_size(64)
+fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+    let i = id.x + id.y * groups.x * 64u;
+    if (i < len) {
+        output[i] = input[i];
+    }
+}

@@ -1,0 +1,30 @@
+// tanh: y = tanh(x);   dx = (1 - y^2) * dy.
+// Arrays are flat; one thread owns one element.
+
+override len: u32 = 1u;
+
+// forward: input -> output
+@group(0) @binding(0) var<storage, read> input: array<f32>;
+@group(0) @binding(1) var<storage, read_write> output: array<f32>;
+
+@compute @workgroup_size(64)
+fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+    let i = id.x + id.y * groups.x * 64u;
+    if (i < len) {
+        // Drivers compute tanh from exp, which overflows for large |x|; beyond 10 the result is 1 in f32.
+        output[i] = tanh(clamp(input[i], -10.0, 10.0));
+    }
+}
+
+// grad_input: output, grad_output -> grad_input
+@group(0) @binding(0) var<storage, read> y: array<f32>;
+@group(0) @binding(1) var<storage, read> grad_output: array<f32>;
+@group(0) @binding(2) var<storage, read_write> grad_input_: array<f32>;
+
+@compute @workgroup_size(64)
+fn grad_input(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+    let i = id.x + id.y * groups.x * 64u;
+    if (i < len) {
+        grad_input_[i] = (1.0 - y[i] * y[i]) * grad_output[i];
+    }
+}

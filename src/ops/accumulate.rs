@@ -1,0 +1,63 @@
+//! Running sum of a scalar over the steps, kept on the device: `total += x`. The host resets and reads it once an epoch.
+
+use super::expect;
+use crate::error::Result;
+use crate::shader;
+use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tensor::Shape;
+
+/// Records `total += x` and gives `total`, a new state of shape `[1]`.
+///
+/// # Errors
+/// [`crate::error::Error::Shape`] if `x` is not `[1]`.
+pub fn accumulate(tape: &mut Tape, name: &str, x: Var) -> Result<Var> {
+    let total = tape.state(name, [1]);
+    tape.update(Accumulate, &[x], &[total])?;
+    Ok(total)
+}
+
+#[derive(Debug)]
+struct Accumulate;
+
+impl Op for Accumulate {
+    fn name(&self) -> &'static str {
+        "accumulate"
+    }
+
+    fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
+        expect(self.name(), inputs, &[("x", [1].into())])?;
+        Ok(vec![[1].into()])
+    }
+
+    fn in_place(&self) -> bool {
+        true
+    }
+
+    fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], _: &Step) {
+        write[0][0] += read[0][0];
+    }
+
+    fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
+        write[0][0] += read[0][0];
+    }
+
+    fn gpu(&self) -> Vec<Dispatch> {
+        vec![Dispatch::single(shader!("accumulate.wgsl"), "forward", vec![])]
+    }
+
+    fn backward(&self, _: &mut Gradient) -> Result<()> {
+        Ok(()) // a metric, not part of the loss
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand() {
+        let mut total = [40.0];
+        Accumulate.cpu(&[&[2.0]], &mut [&mut total], &Step::new(1, 0, 0.0, (0.9, 0.999)));
+        assert_eq!(total, [42.0]);
+    }
+}
