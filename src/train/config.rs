@@ -1,0 +1,262 @@
+//! Everything that a run depends on, as one file: `run.toml`. Presets fill it, flags change it, it can be fed back.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::audio::FrontEnd;
+use crate::error::{Error, Result};
+use crate::models::{Architecture, DropoutAt, Net};
+use crate::nn::Activation;
+use crate::ops::Adam;
+
+/// Whose choices fill what the user leaves open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// Schindler, Lidy and Rauber 2016
+    Paper,
+    /// Wyborn, Butt and Klas, as their code has it
+    Report,
+}
+
+/// How the learning rate changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// the same rate throughout
+    Constant,
+    /// rate * decay_rate ^ (t / decay_steps), the report's EXP
+    Exp,
+}
+
+/// What `t` counts in the EXP schedule: the report's code counts batches, its text says epochs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DecayUnit {
+    /// mini-batches (the report's code)
+    Batches,
+    /// epochs (the report's text)
+    Epochs,
+}
+
+/// One training run, resolved: every value is written out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the defaults came from.
+    pub preset: Preset,
+    /// Which net.
+    pub model: Architecture,
+    /// After every convolution.
+    pub activation: Activation,
+    /// LeakyReLU's slope below zero.
+    pub slope: f64,
+    /// Whether convolutions have biases.
+    pub conv_bias: bool,
+    /// Whether the activation also follows dense 200.
+    pub dense_activation: bool,
+    /// Probability of dropping an element.
+    pub dropout: f64,
+    /// Where.
+    pub dropout_at: DropoutAt,
+    /// Weight of the L1 penalty on all trainable parameters.
+    pub l1: f64,
+    /// Adam's step size at the start.
+    pub learning_rate: f64,
+    /// How it changes.
+    pub schedule: Schedule,
+    /// EXP: the factor.
+    pub decay_rate: f64,
+    /// EXP: the interval.
+    pub decay_steps: f64,
+    /// EXP: what the interval counts.
+    pub decay_unit: DecayUnit,
+    /// Adam.
+    pub beta1: f64,
+    /// Adam.
+    pub beta2: f64,
+    /// Adam.
+    pub epsilon: f64,
+    /// Passes over the training set.
+    pub epochs: u32,
+    /// Segments of a step.
+    pub batch: usize,
+    /// Seed of weights, shuffles and dropout.
+    pub seed: u64,
+    /// Where the tracks come from.
+    pub data: Data,
+}
+
+/// The data part of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Folder, pickle or prepared file; none for the built-in corpus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Tracks a genre of the built-in corpus.
+    pub synthetic_tracks: usize,
+    /// Random segments a track.
+    pub segments: usize,
+    /// Seed of the segments' places and of the split.
+    pub seed: u64,
+    /// Share of each class's tracks held out for the test, when `folds` is 0.
+    pub test_fraction: f64,
+    /// Number of folds of a cross-validation, or 0.
+    pub folds: usize,
+    /// Which fold is the test set, from 0.
+    pub fold: usize,
+    /// The representation.
+    pub front_end: FrontEnd,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data {
+            path: None,
+            synthetic_tracks: 16,
+            segments: 15,
+            seed: 1,
+            test_fraction: 0.25,
+            folds: 0,
+            fold: 0,
+            front_end: FrontEnd::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The choices of `preset` for `model`.
+    pub fn preset(preset: Preset, model: Architecture) -> Self {
+        let paper = preset == Preset::Paper;
+        let deep = model == Architecture::Deep;
+        let adam = Adam::default();
+        Config {
+            preset,
+            model,
+            activation: if paper { Activation::LeakyRelu } else { Activation::Relu },
+            slope: 0.3,
+            conv_bias: paper,
+            dense_activation: paper || deep,
+            dropout: if deep { 0.25 } else { 0.1 },
+            dropout_at: if paper { DropoutAt::Dense } else { DropoutAt::Merge },
+            l1: 1e-4,
+            learning_rate: 5e-5,
+            schedule: Schedule::Constant,
+            decay_rate: 0.9,
+            decay_steps: 3000.0,
+            decay_unit: DecayUnit::Batches,
+            beta1: adam.beta1,
+            beta2: adam.beta2,
+            epsilon: adam.epsilon,
+            epochs: 100,
+            batch: 15,
+            seed: 1,
+            data: Data::default(),
+        }
+    }
+
+    /// The net for `classes` classes.
+    pub fn net(&self, classes: usize) -> Net {
+        Net {
+            architecture: self.model,
+            activation: self.activation,
+            slope: self.slope,
+            conv_bias: self.conv_bias,
+            dense_activation: self.dense_activation,
+            dropout: self.dropout,
+            dropout_at: self.dropout_at,
+            classes,
+        }
+    }
+
+    /// Adam's constants.
+    pub fn adam(&self) -> Adam {
+        Adam { beta1: self.beta1, beta2: self.beta2, epsilon: self.epsilon }
+    }
+
+    /// The learning rate of step `step` (from 1) of epoch `epoch` (from 1).
+    ///
+    /// EXP is the report's section X.A: `lr = lr0 * rate ^ (global / decay)`, continuous, `global` counted from 0.
+    pub fn learning_rate_at(&self, step: u32, epoch: u32) -> f64 {
+        let global = match self.decay_unit {
+            DecayUnit::Batches => step - 1,
+            DecayUnit::Epochs => epoch - 1,
+        };
+        match self.schedule {
+            Schedule::Constant => self.learning_rate,
+            Schedule::Exp => self.learning_rate * self.decay_rate.powf(f64::from(global) / self.decay_steps),
+        }
+    }
+
+    /// Refuses values that make no sense.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the field, its value and what would do.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |field: &str, value: &dyn std::fmt::Display, wanted: &str| {
+            Err(Error::Config(format!("{field}: expected {wanted}, got {value}")))
+        };
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        match self {
+            c if !positive(c.learning_rate) => refuse("learning_rate", &c.learning_rate, "a positive number"),
+            c if !(0.0..1.0).contains(&c.dropout) => refuse("dropout", &c.dropout, "a number from 0 up to but not 1"),
+            c if !(c.l1.is_finite() && c.l1 >= 0.0) => refuse("l1", &c.l1, "0 or a positive number"),
+            c if !c.slope.is_finite() => refuse("slope", &c.slope, "a number"),
+            c if !positive(c.decay_rate) => refuse("decay_rate", &c.decay_rate, "a positive number"),
+            c if !positive(c.decay_steps) => refuse("decay_steps", &c.decay_steps, "a positive number"),
+            c if !(0.0..1.0).contains(&c.beta1) => refuse("beta1", &c.beta1, "a number from 0 up to but not 1"),
+            c if !(0.0..1.0).contains(&c.beta2) => refuse("beta2", &c.beta2, "a number from 0 up to but not 1"),
+            c if !positive(c.epsilon) => refuse("epsilon", &c.epsilon, "a positive number"),
+            c if c.epochs == 0 => refuse("epochs", &c.epochs, "1 or more"),
+            c if c.batch == 0 || c.batch > 65_536 => refuse("batch", &c.batch, "1 to 65536"),
+            c if c.data.segments == 0 || c.data.segments > 10_000 => refuse("segments", &c.data.segments, "1 to 10000"),
+            c if c.data.synthetic_tracks < 2 || c.data.synthetic_tracks > 10_000 => {
+                refuse("synthetic_tracks", &c.data.synthetic_tracks, "2 to 10000")
+            }
+            c if !(c.data.test_fraction > 0.0 && c.data.test_fraction < 1.0) => {
+                refuse("test_fraction", &c.data.test_fraction, "a number between 0 and 1")
+            }
+            c if c.data.folds == 1 => refuse("folds", &c.data.folds, "0 (one split) or 2 or more"),
+            c if c.data.folds > 0 && c.data.fold >= c.data.folds => {
+                refuse("fold", &c.data.fold, "a fold below the number of folds (counted from 0)")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_in_batches_is_nine_tenths_every_3000_and_in_epochs_nearly_constant() {
+        let mut config = Config::preset(Preset::Report, Architecture::Shallow);
+        config.schedule = Schedule::Exp;
+        assert_eq!(config.learning_rate_at(1, 1), 5e-5);
+        assert!((config.learning_rate_at(3001, 5) / 4.5e-5 - 1.0).abs() < 1e-12);
+        assert!((config.learning_rate_at(1501, 3) / (5e-5 * 0.9f64.sqrt()) - 1.0).abs() < 1e-12);
+        config.decay_unit = DecayUnit::Epochs;
+        assert!(config.learning_rate_at(150_000, 200) > 4.96e-5);
+    }
+
+    #[test]
+    fn a_config_survives_toml() {
+        for preset in [Preset::Paper, Preset::Report] {
+            let mut config = Config::preset(preset, Architecture::Deep);
+            config.data.path = Some("genres".into());
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        let mut config = Config::preset(Preset::Paper, Architecture::Deep);
+        assert!(config.check().is_ok());
+        config.dropout = 1.0;
+        assert_eq!(config.check().unwrap_err().to_string(), "dropout: expected a number from 0 up to but not 1, got 1");
+    }
+}

@@ -1,0 +1,196 @@
+//! The training loop: every epoch a fresh shuffle, every batch one replay of the step, one look at the test set.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Dataset, Set, split};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::nn;
+use crate::run::Plan;
+use crate::tape::Step;
+use crate::tensor::Params;
+
+use super::checkpoint;
+use super::config::Config;
+use super::evaluate::{self, Evaluation, Evaluator};
+use super::program::TrainProgram;
+
+/// One line of `metrics.csv`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// From 1.
+    pub epoch: u32,
+    /// Of the epoch's last step.
+    pub learning_rate: f64,
+    /// Sum over the epoch's batches of cross-entropy plus L1 penalty.
+    pub loss: f64,
+    /// Raw accuracy on the training segments as they were trained on (dropout on), percent.
+    pub train_accuracy: f64,
+    /// Raw accuracy on the test segments after the epoch, percent.
+    pub test_accuracy: f64,
+}
+
+/// What a training leaves.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Every epoch.
+    pub epochs: Vec<Epoch>,
+    /// The test set under the final weights.
+    pub evaluation: Evaluation,
+    /// The final weights.
+    pub params: Params,
+    /// Steps taken.
+    pub steps: u32,
+    /// Wall time, s.
+    pub seconds: f64,
+}
+
+/// Who watches a training.
+pub trait Observer {
+    /// After every step: its number within the epoch, and how many there are.
+    fn step(&mut self, epoch: u32, step: usize, steps: usize);
+
+    /// After every epoch, with all epochs so far and the weights.
+    ///
+    /// # Errors
+    /// Whatever saving them meets; it ends the training.
+    fn epoch(&mut self, epochs: &[Epoch], params: &Params) -> Result<()>;
+}
+
+/// For cross-checks with other programs: the weights before the first step, and every step's loss and batch.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Folder for `init.safetensors` and `steps.csv`.
+    pub trace: Option<PathBuf>,
+    /// Stop after so many steps.
+    pub max_steps: Option<u32>,
+}
+
+/// The step's seed: 32 bits of the run's.
+fn fold_seed(seed: u64) -> u32 {
+    (seed ^ (seed >> 32)) as u32
+}
+
+/// Trains and evaluates one net.
+///
+/// # Errors
+/// [`Error::Config`] for nonsense in `config` or a loss that is not a number; those of device and disk.
+pub fn fit(
+    config: &Config,
+    dataset: &Dataset,
+    device: &Device,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    config.check()?;
+    let started = Instant::now();
+    let meta = &dataset.meta;
+    let net = config.net(meta.classes.len());
+    let size = meta.bins * meta.frames;
+    let program = TrainProgram::record(&net, [config.batch, meta.bins, meta.frames], config.l1, config.adam())?;
+    let init = nn::initialise(&program.tape, config.seed)?;
+    let mut plan = Plan::new(&program.tape, device, &init)?;
+    let mut evaluator = Evaluator::new(&net, meta.bins, meta.frames, device, &init)?;
+    let mut trace = options.trace.as_deref().map(|folder| Trace::start(folder, &init)).transpose()?;
+
+    let steps_per_epoch = dataset.train.len().div_ceil(config.batch);
+    let max_steps = options.max_steps.unwrap_or(u32::MAX);
+    let mut epochs = Vec::new();
+    let mut batch = Batch::new(config.batch, size);
+    let (mut step, mut logits, mut params) = (0u32, Vec::new(), init);
+    for epoch in 1..=config.epochs {
+        plan.write(program.loss_sum, &[0.0])?;
+        plan.write(program.correct_sum, &[0.0])?;
+        let order = split::shuffled(dataset.train.len(), config.seed, epoch);
+        let (mut learning_rate, mut seen) = (0.0, 0);
+        for (number, rows) in order.chunks(config.batch).enumerate() {
+            if step == max_steps {
+                break;
+            }
+            step += 1;
+            learning_rate = config.learning_rate_at(step, epoch);
+            batch.fill(&dataset.train, rows);
+            let inputs = [(program.spectrograms, &batch.spectrograms[..]), (program.labels, &batch.labels[..])];
+            plan.step(&inputs, &Step::new(step, fold_seed(config.seed), learning_rate, (config.beta1, config.beta2)))?;
+            if let Some(trace) = &mut trace {
+                trace.step(step, plan.read(program.loss)?[0], learning_rate, rows);
+            }
+            seen += rows.len();
+            observer.step(epoch, number + 1, steps_per_epoch);
+        }
+        let loss = f64::from(plan.read(program.loss_sum)?[0]);
+        let correct = f64::from(plan.read(program.correct_sum)?[0]);
+        if !loss.is_finite() {
+            let message = format!("training diverged in epoch {epoch}: the loss is {loss}; try a lower learning rate");
+            return Err(Error::Config(message));
+        }
+        params = plan.params()?;
+        logits = evaluator.logits(&params, &dataset.test)?;
+        epochs.push(Epoch {
+            epoch,
+            learning_rate,
+            loss,
+            train_accuracy: 100.0 * correct / seen.max(1) as f64,
+            test_accuracy: evaluate::raw_accuracy(&logits, &dataset.test.labels),
+        });
+        observer.epoch(&epochs, &params)?;
+        if step == max_steps {
+            break;
+        }
+    }
+    if let Some(trace) = trace {
+        trace.finish()?;
+    }
+    let evaluation = evaluate::evaluate(&logits, &dataset.test, meta.classes.len());
+    Ok(Outcome { epochs, evaluation, params, steps: step, seconds: started.elapsed().as_secs_f64() })
+}
+
+/// One batch as the step reads it; rows beyond the data are masked.
+struct Batch {
+    spectrograms: Vec<f32>,
+    labels: Vec<f32>,
+    size: usize,
+}
+
+impl Batch {
+    fn new(len: usize, size: usize) -> Self {
+        Batch { spectrograms: vec![0.0; len * size], labels: vec![-1.0; len], size }
+    }
+
+    fn fill(&mut self, set: &Set, rows: &[u32]) {
+        self.labels.fill(-1.0);
+        for (slot, &row) in rows.iter().enumerate() {
+            let row = row as usize;
+            let spectrogram = &set.spectrograms[row * self.size..][..self.size];
+            self.spectrograms[slot * self.size..][..self.size].copy_from_slice(spectrogram);
+            self.labels[slot] = set.labels[row] as f32;
+        }
+    }
+}
+
+/// `init.safetensors` and `steps.csv`.
+struct Trace {
+    path: PathBuf,
+    lines: String,
+}
+
+impl Trace {
+    fn start(folder: &Path, init: &Params) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(Error::io("cannot create", folder))?;
+        checkpoint::write(&folder.join("init.safetensors"), init)?;
+        Ok(Trace { path: folder.join("steps.csv"), lines: "step,loss,learning_rate,batch\n".to_string() })
+    }
+
+    fn step(&mut self, step: u32, loss: f32, learning_rate: f64, rows: &[u32]) {
+        let rows: Vec<String> = rows.iter().map(u32::to_string).collect();
+        self.lines += &format!("{step},{loss},{learning_rate},{}\n", rows.join(" "));
+    }
+
+    fn finish(self) -> Result<()> {
+        files::replace(&self.path, self.lines.as_bytes())
+    }
+}
