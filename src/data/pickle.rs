@@ -1,1 +1,0 @@
-//! data/pickle: to come
