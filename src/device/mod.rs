@@ -1,1 +1,219 @@
-//! Devices.
+//! Where a program runs: the CPU, or a GPU through wgpu; and how one is chosen by name.
+//!
+//! Not here: what runs there (see [`crate::run`]).
+
+pub mod gpu;
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// One of two; `match` on it stands in [`crate::run`] only.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// All cores, through rayon.
+    Cpu,
+    /// An adapter of Vulkan, Metal or DirectX 12.
+    Gpu(Arc<gpu::Gpu>),
+}
+
+/// A device that was chosen, and what to tell the person who asked for it.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// The device.
+    pub device: Device,
+    /// Its name: `CPU: AMD EPYC 7763, 2 threads`.
+    pub description: String,
+    /// One line, if the choice may surprise.
+    pub note: Option<String>,
+}
+
+/// An adapter, as `genregrad devices` lists it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Info {
+    /// The adapter's own name.
+    pub name: String,
+    /// `vulkan`, `metal`, `dx12`.
+    pub backend: String,
+    /// `discrete`, `integrated`, `virtual`, `other` or `software`.
+    pub kind: &'static str,
+    /// The driver's name and version.
+    pub driver: String,
+    /// True if the "GPU" is a program on the CPU.
+    pub software: bool,
+    /// True for the adapter that `auto` takes.
+    pub taken_by_auto: bool,
+    /// Largest buffer, bytes.
+    pub max_buffer_bytes: u64,
+    /// Largest part of a buffer that a shader sees, bytes: the limit on one value.
+    pub max_binding_bytes: u64,
+    /// Storage buffers that one shader can bind; 8 are needed.
+    pub max_storage_buffers: u32,
+    /// Workgroup memory, bytes; 16 KiB are needed.
+    pub max_workgroup_bytes: u32,
+}
+
+impl Device {
+    /// Finds the device called `wanted`: `cpu`; `auto`, the first hardware adapter, else the CPU; `gpu`, any adapter,
+    /// hardware before software; or a part of an adapter's name. Case is ignored.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is no such adapter, or if it cannot be opened and was not `auto`'s choice.
+    pub fn choose(wanted: &str) -> Result<Choice> {
+        let wanted = wanted.trim().to_lowercase();
+        if wanted == "cpu" {
+            return Ok(Choice::cpu(None));
+        }
+        let adapters = gpu::adapters();
+        let infos: Vec<Info> = adapters.iter().map(|(info, _)| info.clone()).collect();
+        let number = match pick(&wanted, &infos)? {
+            Pick::Adapter(number) => number,
+            Pick::Cpu(note) => return Ok(Choice::cpu(Some(note))),
+        };
+        let (info, adapter) = &adapters[number];
+        match gpu::Gpu::open(adapter, info.clone()) {
+            Ok(gpu) => Ok(Choice { device: Device::Gpu(Arc::new(gpu)), description: info.describe(), note: None }),
+            Err(error) if wanted == "auto" => Ok(Choice::cpu(Some(format!("{error}; using the CPU")))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every adapter, those that `auto` likes best first; none is opened.
+    pub fn list() -> Vec<Info> {
+        gpu::adapters().into_iter().map(|(info, _)| info).collect()
+    }
+
+    /// The CPU's name and how many threads it runs: `CPU: AMD EPYC 7763, 2 threads`.
+    pub fn describe_cpu() -> String {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+        let name = name.map_or(std::env::consts::ARCH, |(_, name)| name.trim());
+        format!("CPU: {name}, {threads} thread{}", if threads == 1 { "" } else { "s" })
+    }
+}
+
+impl Choice {
+    fn cpu(note: Option<String>) -> Self {
+        Choice { device: Device::Cpu, description: Device::describe_cpu(), note }
+    }
+}
+
+impl Info {
+    /// `NVIDIA H200 (vulkan, discrete)`.
+    pub fn describe(&self) -> String {
+        format!("{} ({}, {})", self.name, self.backend, self.kind)
+    }
+}
+
+enum Pick {
+    Adapter(usize),
+    Cpu(String),
+}
+
+/// Which of `infos`, best first, is meant by `wanted` (in lower case).
+fn pick(wanted: &str, infos: &[Info]) -> Result<Pick> {
+    const REMEDY: &str = "install a Vulkan driver (Debian: mesa-vulkan-drivers) or use --device cpu";
+    let names = || infos.iter().map(|info| info.name.as_str()).collect::<Vec<_>>().join(", ");
+    let found = match wanted {
+        "auto" => match infos.iter().position(|info| info.taken_by_auto) {
+            Some(number) => return Ok(Pick::Adapter(number)),
+            None if infos.is_empty() => return Ok(Pick::Cpu("no GPU adapter found; using the CPU".to_string())),
+            None => {
+                let note = format!("only software adapters found ({}); using the CPU, which is faster", names());
+                return Ok(Pick::Cpu(note));
+            }
+        },
+        "gpu" => (!infos.is_empty()).then_some(0),
+        "" => None,
+        name => infos.iter().position(|info| info.name.to_lowercase().contains(name)),
+    };
+    found.map(Pick::Adapter).ok_or_else(|| {
+        Error::Device(if infos.is_empty() {
+            format!("no GPU adapter found; {REMEDY}")
+        } else {
+            format!("no adapter called \"{wanted}\"; there are: {}; or use --device auto, gpu or cpu", names())
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(name: &str, kind: &'static str) -> Info {
+        Info {
+            name: name.to_string(),
+            backend: "vulkan".to_string(),
+            kind,
+            driver: String::new(),
+            software: kind == "software",
+            taken_by_auto: false,
+            max_buffer_bytes: 1 << 28,
+            max_binding_bytes: 1 << 27,
+            max_storage_buffers: 8,
+            max_workgroup_bytes: 16_384,
+        }
+    }
+
+    fn ranked(infos: &[Info]) -> Vec<Info> {
+        gpu::rank(infos.iter().map(|info| (info.clone(), ())).collect()).into_iter().map(|(info, ())| info).collect()
+    }
+
+    /// The name of the adapter picked, or the note or error.
+    fn picked(wanted: &str, infos: &[Info]) -> std::result::Result<String, String> {
+        match pick(wanted, infos) {
+            Ok(Pick::Adapter(number)) => Ok(infos[number].name.clone()),
+            Ok(Pick::Cpu(note)) => Ok(note),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn auto_prefers_discrete_hardware_and_never_takes_software() {
+        let soft = info("llvmpipe (LLVM 15.0.6, 256 bits)", "software");
+        let (small, large) = (info("Intel UHD", "integrated"), info("GeForce", "discrete"));
+        let all = ranked(&[soft.clone(), small.clone(), large]);
+        assert_eq!(all.iter().map(|i| i.taken_by_auto).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(picked("auto", &all).unwrap(), "GeForce");
+        assert_eq!(picked("auto", &ranked(&[soft.clone(), small])).unwrap(), "Intel UHD");
+        let only_soft = ranked(&[soft]);
+        let note = picked("auto", &only_soft).unwrap();
+        assert!(note.contains("llvmpipe") && note.contains("using the CPU"), "{note}");
+        assert_eq!(picked("gpu", &only_soft).unwrap(), "llvmpipe (LLVM 15.0.6, 256 bits)");
+        assert_eq!(picked("auto", &[]).unwrap(), "no GPU adapter found; using the CPU");
+    }
+
+    #[test]
+    fn a_part_of_a_name_is_enough_and_a_wrong_one_lists_the_right_ones() {
+        let all = ranked(&[info("llvmpipe", "software"), info("GeForce RTX 4090", "discrete")]);
+        assert_eq!(picked("pipe", &all).unwrap(), "llvmpipe");
+        assert_eq!(picked("rtx", &all).unwrap(), "GeForce RTX 4090");
+        let message = picked("radeon", &all).unwrap_err();
+        assert!(message.contains("\"radeon\"") && message.contains("GeForce RTX 4090, llvmpipe"), "{message}");
+        assert!(picked("", &all).is_err());
+        for wanted in ["gpu", "radeon"] {
+            let message = picked(wanted, &[]).unwrap_err();
+            assert!(message.contains("mesa-vulkan-drivers") && message.contains("--device cpu"), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_cpu_is_always_there() {
+        let choice = Device::choose(" CPU ").unwrap();
+        assert!(matches!(choice.device, Device::Cpu) && choice.note.is_none());
+        let threads = std::thread::available_parallelism().unwrap();
+        assert!(choice.description.contains(&format!(", {threads} thread")), "{}", choice.description);
+    }
+
+    #[test]
+    fn auto_agrees_with_the_list() {
+        let choice = Device::choose("auto").unwrap();
+        match Device::list().iter().find(|info| info.taken_by_auto) {
+            Some(info) => assert!(!info.software && (choice.description == info.describe() || choice.note.is_some())),
+            None => assert!(matches!(choice.device, Device::Cpu) && choice.note.is_some()),
+        }
+    }
+}

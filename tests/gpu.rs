@@ -1,0 +1,304 @@
+//! The GPU executor on kernels made for the test: data goes there and back unharmed, and mistakes come back as errors.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::Arc;
+
+use genregrad::device::gpu::Gpu;
+use genregrad::error::Result;
+use genregrad::run::gpu::Executor;
+use genregrad::tape::{Dispatch, Gradient, Op, Shader, Step, Tape};
+use genregrad::tensor::Shape;
+
+/// An operation that exists on the GPU only.
+#[derive(Debug)]
+struct Test {
+    shape: Shape,
+    dispatches: Vec<Dispatch>,
+    in_place: bool,
+}
+
+impl Op for Test {
+    fn name(&self) -> &'static str {
+        "test"
+    }
+
+    fn output_shapes(&self, _: &[&Shape]) -> Result<Vec<Shape>> {
+        Ok(vec![self.shape.clone()])
+    }
+
+    fn reference(&self, _: &[&[f64]], _: &mut [&mut [f64]], _: &Step) {
+        unreachable!("runs on the GPU only")
+    }
+
+    fn cpu(&self, _: &[&[f32]], _: &mut [&mut [f32]], _: &Step) {
+        unreachable!("runs on the GPU only")
+    }
+
+    fn gpu(&self) -> Vec<Dispatch> {
+        self.dispatches.clone()
+    }
+
+    fn backward(&self, _: &mut Gradient) -> Result<()> {
+        unreachable!("has no gradient")
+    }
+
+    fn in_place(&self) -> bool {
+        self.in_place
+    }
+}
+
+fn op(len: usize, dispatches: Vec<Dispatch>) -> Test {
+    Test { shape: [len].into(), dispatches, in_place: false }
+}
+
+const NO_STEP: Step =
+    Step { step: 0, seed: 0, learning_rate: 0.0, correction1: 0.0, correction2: 0.0, padding: [0; 3] };
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Compiles a tape with one node that has one input and one output of `len` numbers.
+fn compile(gpu: &Arc<Gpu>, len: usize, dispatch: Dispatch) -> Result<Executor> {
+    let mut tape = Tape::new();
+    let input = tape.input("input", [len]);
+    tape.push(op(len, vec![dispatch]), &[input]).unwrap();
+    Executor::new(&tape, gpu)
+}
+
+#[test]
+fn values_come_back_bit_for_bit() {
+    let Some(gpu) = common::gpu() else { return };
+    let mut tape = Tape::new();
+    // Quiet and signalling NaNs with payloads, infinities, both zeros, the smallest subnormal, the largest number.
+    let odd = [0x7fc0_1234, 0x7f80_0001, 0xffc0_0000, 0x7f80_0000, 0xff80_0000, 0x8000_0000, 0, 1, 0x7f7f_ffff];
+    let shapes: [&[usize]; 5] = [&[1], &[7], &[3, 5, 11], &[2, 1, 64, 65], &[100_003]];
+    let vars = shapes.map(|shape| tape.input("input", shape));
+    let mut executor = Executor::new(&tape, &gpu).unwrap();
+    for round in 0..2_usize {
+        for &var in &vars {
+            let len = tape.shape(var).len();
+            let zeros = executor.read(var).unwrap();
+            assert!(round > 0 || zeros == vec![0.0; len], "values start as zeros");
+            let data: Vec<f32> = (0..len).map(|i| f32::from_bits(odd[(i + round) % odd.len()])).collect();
+            executor.write(var, &data).unwrap();
+            assert_eq!(bits(&executor.read(var).unwrap()), bits(&data), "shape {}", tape.shape(var));
+        }
+    }
+}
+
+const COUNT: Shader = Shader {
+    file: "test-count.wgsl",
+    source: "
+        override N: u32 = 1u;
+        @group(0) @binding(0) var<storage, read_write> result: array<f32>;
+        @compute @workgroup_size(64)
+        fn count(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+            let i = id.x + id.y * groups.x * 64u;
+            if (i < N) { result[i] = f32(i); }
+        }",
+};
+
+#[test]
+fn a_linear_grid_reaches_every_element_once_rows_are_folded() {
+    let Some(gpu) = common::gpu() else { return };
+    // One row of groups is 32,768 * 64 elements.
+    let row = 32_768 * 64;
+    for len in [1, 64, 65, row, row + 1, 2 * row + 197] {
+        let dispatch = Dispatch::linear(COUNT, "count", vec![("N", len as f64)], len);
+        assert_eq!(dispatch.groups[1] as usize, len.div_ceil(row));
+        let mut tape = Tape::new();
+        let out = tape.one(op(len, vec![dispatch]), &[]).unwrap();
+        let mut executor = Executor::new(&tape, &gpu).unwrap();
+        executor.write(out, &vec![f32::NAN; len]).unwrap();
+        executor.step(&NO_STEP).unwrap();
+        let counted = executor.read(out).unwrap();
+        // Whole numbers below 2^24 are exact in f32.
+        let wrong = counted.iter().enumerate().find(|(i, value)| **value != *i as f32);
+        assert_eq!(wrong, None, "{len} elements");
+    }
+}
+
+const STEP: Shader = Shader {
+    file: "test-step.wgsl",
+    source: "
+        struct Step { step: u32, seed: u32, learning_rate: f32, correction1: f32, correction2: f32 }
+        @group(0) @binding(0) var<storage, read_write> result: array<u32>;
+        @group(1) @binding(0) var<uniform> now: Step;
+        @compute @workgroup_size(1)
+        fn show() {
+            result[0] = now.step;
+            result[1] = now.seed;
+            result[2] = bitcast<u32>(now.learning_rate);
+            result[3] = bitcast<u32>(now.correction1);
+            result[4] = bitcast<u32>(now.correction2);
+        }",
+};
+
+#[test]
+fn each_step_sees_its_own_uniform() {
+    let Some(gpu) = common::gpu() else { return };
+    let mut tape = Tape::new();
+    let out = tape.one(op(5, vec![Dispatch::single(STEP, "show", vec![])]), &[]).unwrap();
+    let mut executor = Executor::new(&tape, &gpu).unwrap();
+    for number in [1, 2, 70_000] {
+        let step = Step::new(number, 0xdead_0000 + number, 1e-3 / f64::from(number), (0.9, 0.999));
+        executor.step(&step).unwrap();
+        let expected = [
+            step.step,
+            step.seed,
+            step.learning_rate.to_bits(),
+            step.correction1.to_bits(),
+            step.correction2.to_bits(),
+        ];
+        assert_eq!(bits(&executor.read(out).unwrap()), expected);
+    }
+}
+
+const LINE: Shader = Shader {
+    file: "test-line.wgsl",
+    source: "
+        override SLOPE: f32 = 3.0;
+        @group(0) @binding(0) var<storage, read> a: array<f32>;
+        @group(0) @binding(1) var<storage, read> b: array<f32>;
+        @group(0) @binding(2) var<storage, read_write> result: array<f32>;
+        @compute @workgroup_size(64)
+        fn line(@builtin(global_invocation_id) id: vec3u) {
+            if (id.x < arrayLength(&result)) { result[id.x] = SLOPE * a[id.x] + b[id.x]; }
+        }
+        @compute @workgroup_size(64)
+        fn double(@builtin(global_invocation_id) id: vec3u) {
+            if (id.x < arrayLength(&result)) { result[id.x] = 2.0 * result[id.x]; }
+        }",
+};
+
+#[test]
+fn constants_kernels_and_nodes_follow_in_order() {
+    let Some(gpu) = common::gpu() else { return };
+    let n = 101;
+    let line = |constants| Dispatch::linear(LINE, "line", constants, n);
+    let double = || Dispatch::linear(LINE, "double", vec![], n);
+    let mut tape = Tape::new();
+    let (a, b) = (tape.input("a", [n]), tape.input("b", [n]));
+    // u = 2 (3 a + b); v = 5 a + a, one value read through two bindings; w = 2 (2 (-u + v)).
+    let u = tape.one(op(n, vec![line(vec![]), double()]), &[a, b]).unwrap();
+    let v = tape.one(op(n, vec![line(vec![("SLOPE", 5.0)])]), &[a, a]).unwrap();
+    let w = tape.one(op(n, vec![line(vec![("SLOPE", -1.0)]), double(), double()]), &[u, v]).unwrap();
+    let mut executor = Executor::new(&tape, &gpu).unwrap();
+    for round in 0..3_u8 {
+        let first: Vec<f32> = (0..n).map(|i| i as f32 - f32::from(round)).collect();
+        let second: Vec<f32> = (0..n).map(|i| (i * i) as f32).collect();
+        executor.write(a, &first).unwrap();
+        executor.write(b, &second).unwrap();
+        executor.step(&NO_STEP).unwrap();
+        let expected: Vec<f32> =
+            first.iter().zip(&second).map(|(a, b)| 4.0 * (6.0 * a - 2.0 * (3.0 * a + b))).collect();
+        assert_eq!(executor.read(w).unwrap(), expected, "round {round}");
+    }
+}
+
+const COUNTER: Shader = Shader {
+    file: "test-counter.wgsl",
+    source: "
+        @group(0) @binding(0) var<storage, read> amount: array<f32>;
+        @group(0) @binding(1) var<storage, read_write> sum: array<f32>;
+        @compute @workgroup_size(1)
+        fn count() { sum[0] = 2.0 * sum[0] + amount[0]; }",
+};
+
+#[test]
+fn many_steps_in_flight_keep_their_order_and_inputs() {
+    let Some(gpu) = common::gpu() else { return };
+    let mut tape = Tape::new();
+    let (amount, sum) = (tape.input("amount", [1]), tape.state("sum", [1]));
+    let add = Test { in_place: true, ..op(1, vec![Dispatch::single(COUNTER, "count", vec![])]) };
+    tape.update(add, &[amount], &[sum]).unwrap();
+    let mut executor = Executor::new(&tape, &gpu).unwrap();
+    // s becomes 2 s + [k is even], for k below 24: the bits 1010...10 of a number that f32 holds exactly.
+    for k in 0..24_u8 {
+        executor.write(amount, &[f32::from((k + 1) % 2)]).unwrap();
+        executor.step(&NO_STEP).unwrap();
+    }
+    assert_eq!(executor.read(sum).unwrap(), [f32::from(0xaa_u8) * 65_793.0]);
+    executor.write(sum, &[0.0]).unwrap();
+    executor.step(&NO_STEP).unwrap();
+    assert_eq!(executor.read(sum).unwrap(), [0.0], "the host can reset a state");
+}
+
+#[test]
+fn a_kernel_that_does_not_compile_is_an_error_that_names_its_file() {
+    let Some(gpu) = common::gpu() else { return };
+    let copy = "@group(0) @binding(0) var<storage, read> a: array<f32>;
+        @group(0) @binding(1) var<storage, read_write> b: array<f32>;
+        @compute @workgroup_size(1) fn copy() { b[0] = a[0]; }";
+    let swapped = "@group(0) @binding(1) var<storage, read> a: array<f32>;
+        @group(0) @binding(0) var<storage, read_write> b: array<f32>;
+        @compute @workgroup_size(1) fn copy() { b[0] = a[0]; }";
+    let good = Shader { file: "test-good.wgsl", source: copy };
+    let cases = [
+        Dispatch::single(Shader { file: "test-bad.wgsl", source: "fn copy( {" }, "copy", vec![]),
+        Dispatch::single(
+            Shader { file: "test-bad.wgsl", source: "@compute @workgroup_size(1) fn copy() { let x: f32 = 1u; }" },
+            "copy",
+            vec![],
+        ),
+        Dispatch::single(Shader { file: "test-bad.wgsl", source: swapped }, "copy", vec![]),
+        Dispatch::single(Shader { file: "test-bad.wgsl", source: copy }, "paste", vec![]),
+        Dispatch::single(Shader { file: "test-bad.wgsl", source: copy }, "copy", vec![("WIDTH", 4.0)]),
+    ];
+    for dispatch in cases {
+        let message = compile(&gpu, 1, dispatch.clone()).unwrap_err().to_string();
+        assert!(message.starts_with("device: shaders/test-bad.wgsl: "), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+    compile(&gpu, 1, Dispatch::single(good, "copy", vec![])).unwrap();
+}
+
+#[test]
+fn what_exceeds_the_device_is_an_error_with_a_remedy() {
+    let Some(gpu) = common::gpu() else { return };
+    let most = gpu.info().max_binding_bytes;
+    let mut tape = Tape::new();
+    tape.input("spectra", [most as usize / 4 + 1]);
+    let message = Executor::new(&tape, &gpu).unwrap_err().to_string();
+    assert!(message.contains("spectra") && message.contains("smaller batch"), "{message}");
+
+    let mut dispatch = Dispatch::linear(COUNT, "count", vec![], 1);
+    dispatch.groups = [70_000, 1];
+    let mut tape = Tape::new();
+    tape.push(op(1, vec![dispatch]), &[]).unwrap();
+    let message = Executor::new(&tape, &gpu).unwrap_err().to_string();
+    assert!(message.contains("[70000, 1]") && message.contains("smaller batch"), "{message}");
+}
+
+#[test]
+fn a_lost_device_is_an_error_at_the_next_call() {
+    type Call = fn(&mut Executor, &Tape) -> Result<()>;
+    let write: Call = |executor, tape| executor.write(tape.nodes()[0].reads[0], &[1.0]);
+    let step: Call = |executor, _| executor.step(&NO_STEP);
+    let read: Call = |executor, tape| executor.read(tape.nodes()[0].reads[0]).map(drop);
+    // A loss is known once the work before it has ended: `busy` leaves some, and then only `read` must notice.
+    for (call, busy) in [(write, false), (step, false), (read, false), (read, true)] {
+        let Some(gpu) = common::fresh_gpu() else { return };
+        let mut tape = Tape::new();
+        let input = tape.input("input", [1]);
+        tape.push(op(1, vec![Dispatch::single(COUNTER, "count", vec![])]), &[input]).unwrap();
+        let mut executor = Executor::new(&tape, &gpu).unwrap();
+        for _ in 0..5 {
+            executor.write(input, &[1.0]).unwrap();
+            executor.step(&NO_STEP).unwrap();
+        }
+        if !busy {
+            executor.read(input).unwrap();
+        }
+        gpu.device().destroy();
+        for _ in 0..2 {
+            let message = call(&mut executor, &tape).unwrap_err().to_string();
+            assert!(message.starts_with("device: lost: "), "{message}");
+        }
+        assert!(Executor::new(&tape, &gpu).is_err());
+    }
+}
