@@ -225,9 +225,20 @@ fn compressed_files_decode_to_what_was_encoded() {
         })
         .collect();
     // flac and aiff: one 16-bit step; the lossy ones: what their encoders leave
-    for (name, tolerance) in [("sound.flac", 3.1e-5), ("sound.aiff", 3.1e-5), ("sound.ogg", 0.02), ("sound.mp3", 0.02)]
-    {
-        let got = decode(&golden(name)).unwrap();
+    let files = [
+        ("sound.flac", 3.1e-5),
+        ("sound.aiff", 3.1e-5),
+        ("sound_adpcm.wav", 0.02),
+        ("sound.ogg", 0.02),
+        ("sound.mp3", 0.02),
+    ];
+    for (name, tolerance) in files {
+        let mut got = decode(&golden(name)).unwrap();
+        if name == "sound_adpcm.wav" {
+            // the last block is padded
+            assert!((11_025..11_025 + 1_017).contains(&got.len()));
+            got.truncate(11_025);
+        }
         assert_eq!(got.len(), expected.len(), "{name}");
         let error = largest_difference(&got, &expected);
         println!("{name}: {error:e}");
@@ -362,6 +373,7 @@ fn sound(name: &str) -> Vec<u8> {
             let data: Vec<u8> = (0..4_000).map(|i| pcg(i) as u8).collect();
             au_bytes(3, 44_100, 2, None, &data)
         }
+        "adpcm" => std::fs::read(golden("sound_adpcm.wav")).unwrap(),
         name => std::fs::read(golden(&format!("sound.{name}"))).unwrap(),
     }
 }
@@ -379,7 +391,7 @@ proptest! {
 
     #[test]
     fn mutated_files_never_panic(
-        kind in prop::sample::select(vec!["wav", "au", "flac", "ogg", "mp3", "aiff"]),
+        kind in prop::sample::select(vec!["wav", "au", "flac", "ogg", "mp3", "aiff", "adpcm"]),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>(), any::<u8>()), 1..8),
         kept in 0.5..1.2f64,
     ) {
@@ -401,6 +413,6 @@ proptest! {
         let signal: Vec<f32> = (0..length as u32).map(|i| loud * noise(i)).collect();
         let mut out = vec![f32::NAN; 1 + length / hop_length];
         LogMel::new(&settings).map_err(|e| TestCaseError::fail(e.one_line()))?.transform(&signal, &mut out);
-        prop_assert!(out.iter().all(|x| x.is_finite() && *x >= 1e-6f32.ln()));
+        prop_assert!(out.iter().all(|x| x.is_finite() && *x >= 1e-6f32.ln() - 1e-5));
     }
 }
