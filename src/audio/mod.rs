@@ -4,6 +4,9 @@
 
 pub mod decode;
 pub mod mel;
+pub mod npy;
+mod pcm;
+mod resample;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,418 @@
+//! The audio layer from outside: golden values of librosa, files of every kind, and files that are broken.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::f64::consts::TAU;
+use std::path::{Path, PathBuf};
+
+use genregrad::audio::decode::{decode, is_silent};
+use genregrad::audio::mel::{LogMel, Settings};
+use genregrad::audio::{FrontEnd, SAMPLE_RATE, SEGMENT_SAMPLES, Transform};
+use genregrad::rng::pcg;
+use hound::{SampleFormat, WavSpec};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn noise(i: u32) -> f32 {
+    (f64::from(pcg(i)) / 2f64.powi(31) - 1.0) as f32
+}
+
+// ---- log-mel ----
+
+/// The signal of `tests/golden/librosa_mel.py`.
+fn golden_signal() -> Vec<f32> {
+    let sr = f64::from(SAMPLE_RATE);
+    let duration = SEGMENT_SAMPLES as f64 / sr;
+    (0..SEGMENT_SAMPLES as u32)
+        .map(|n| {
+            let t = f64::from(n) / sr;
+            let chirp = 0.4 * (TAU * (50.0 * t + 0.5 * (10_000.0 - 50.0) / duration * t * t)).sin();
+            let tone = 0.3 * (-5.0 * t).exp() * (TAU * 440.0 * t).sin();
+            let noise = 0.02 * (f64::from(pcg(n)) / 2f64.powi(31) - 1.0);
+            (chirp + tone + noise) as f32
+        })
+        .collect()
+}
+
+#[test]
+fn log_mel_equals_librosas() {
+    let odd = Settings { n_fft: 1200, hop_length: 500, n_mels: 40, fmin: 60.0, fmax: 7_600.0, ..Settings::default() };
+    let signal = golden_signal();
+    for (name, settings) in [("librosa_mel.npy", Settings::default()), ("librosa_mel_odd.npy", odd)] {
+        let npy = npyz::NpyFile::new(std::fs::File::open(golden(name)).unwrap()).unwrap();
+        let shape: Vec<usize> = npy.shape().iter().map(|&n| n as usize).collect();
+        let expected = npy.into_vec::<f32>().unwrap();
+        let front_end = FrontEnd::Mel(settings);
+        assert_eq!(shape, [front_end.bins(), front_end.frames(signal.len())], "{name}");
+        let mut got = vec![f32::NAN; expected.len()];
+        front_end.plan().unwrap().transform(&signal, &mut got);
+        let largest = expected.iter().fold(0f32, |a, x| a.max(x.abs()));
+        let error = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max) / largest;
+        println!("{name}: {error:.1e} of the largest value");
+        assert!(error < 1e-5, "{name}: differs by {error:e} of the largest value");
+    }
+}
+
+#[test]
+fn many_threads_share_one_plan() {
+    let plan = FrontEnd::default().plan().unwrap();
+    let signals: Vec<Vec<f32>> = (0..8).map(|k| (0..5_000).map(|i| noise(i + 5_000 * k)).collect()).collect();
+    let run = |signal: &Vec<f32>| {
+        let mut out = vec![0.0; 80 * 20];
+        plan.transform(signal, &mut out);
+        out
+    };
+    let alone: Vec<Vec<f32>> = signals.iter().map(run).collect();
+    std::thread::scope(|scope| {
+        let run = &run;
+        let threads: Vec<_> = signals.iter().map(|signal| scope.spawn(move || run(signal))).collect();
+        for (thread, expected) in threads.into_iter().zip(&alone) {
+            assert_eq!(&thread.join().unwrap(), expected);
+        }
+    });
+}
+
+/// `cargo test --release --test audio -- --ignored --nocapture speed`
+#[test]
+#[ignore = "a measurement"]
+fn log_mel_speed() {
+    let plan = LogMel::new(&Settings::default()).unwrap();
+    let (signal, mut out) = (golden_signal(), vec![0.0; 80 * 80]);
+    let rounds: Vec<f64> = (0..7)
+        .map(|_| {
+            let start = std::time::Instant::now();
+            (0..1_000).for_each(|_| plan.transform(&signal, &mut out));
+            1_000.0 / start.elapsed().as_secs_f64()
+        })
+        .collect();
+    println!("log-mel segments per second on one thread: {rounds:.0?}");
+}
+
+// ---- files that are as they should be ----
+
+fn wav(folder: &TempDir, spec: WavSpec, samples: &[f32]) -> PathBuf {
+    let path = folder.path().join("a.wav");
+    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+    let scale = 2f32.powi(i32::from(spec.bits_per_sample) - 1);
+    for x in samples {
+        match spec.sample_format {
+            SampleFormat::Float => writer.write_sample(*x).unwrap(),
+            SampleFormat::Int => writer.write_sample((x * scale).round() as i32).unwrap(),
+        }
+    }
+    writer.finalize().unwrap();
+    path
+}
+
+fn spec(channels: u16, sample_rate: u32, bits_per_sample: u16, sample_format: SampleFormat) -> WavSpec {
+    WavSpec { channels, sample_rate, bits_per_sample, sample_format }
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn wav_of_every_width_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    // 10,001 samples: more than two blocks of the decoder, and an odd number of bytes at 8 and 24 bits
+    let samples: Vec<f32> = (0..10_001).map(|i| 0.9 * noise(i)).collect();
+    for (bits, format) in
+        [(8, SampleFormat::Int), (16, SampleFormat::Int), (24, SampleFormat::Int), (32, SampleFormat::Int)]
+    {
+        let got = decode(&wav(&folder, spec(1, SAMPLE_RATE, bits, format), &samples)).unwrap();
+        // half a step of the quantiser, plus half a step of the f32 that holds it
+        let step = 0.5f32.powi(i32::from(bits)) + 0.5f32.powi(24);
+        assert!(largest_difference(&got, &samples) <= step, "{bits} bits");
+    }
+    assert_eq!(decode(&wav(&folder, spec(1, SAMPLE_RATE, 32, SampleFormat::Float), &samples)).unwrap(), samples);
+    // full scale is one, exactly
+    let ends = decode(&wav(&folder, spec(1, SAMPLE_RATE, 16, SampleFormat::Int), &[-1.0, 0.5, -0.25])).unwrap();
+    assert_eq!(ends, [-1.0, 0.5, -0.25]);
+}
+
+#[test]
+fn channels_are_averaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let frames: Vec<f32> = [[0.5, 0.25], [-0.5, 0.5], [0.0, -1.0]].concat();
+    let got = decode(&wav(&folder, spec(2, SAMPLE_RATE, 16, SampleFormat::Int), &frames)).unwrap();
+    assert_eq!(got, [0.375, 0.0, -0.5]);
+    // 7.1 and 32 channels (hound writes these as WAVE_FORMAT_EXTENSIBLE)
+    for channels in [8, 32] {
+        let frames: Vec<f32> = (0..u32::from(channels) * 5).map(noise).collect();
+        let got = decode(&wav(&folder, spec(channels, SAMPLE_RATE, 32, SampleFormat::Float), &frames)).unwrap();
+        let mean = |frame: &[f32]| frame.iter().sum::<f32>() / f32::from(channels);
+        let expected: Vec<f32> = frames.chunks(channels.into()).map(mean).collect();
+        assert!(largest_difference(&got, &expected) < 1e-6);
+    }
+}
+
+#[test]
+fn another_rate_is_resampled_in_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let tone = |hz: f64, rate: f64, n: u32| 0.5 * (TAU * hz * f64::from(n) / rate).sin();
+    for rate in [11_025, 44_100, 48_000] {
+        let samples: Vec<f32> = (0..rate + 1).map(|n| tone(1_000.0, f64::from(rate), n) as f32).collect();
+        let both: Vec<f32> = samples.iter().flat_map(|&x| [x, x]).collect();
+        let got = decode(&wav(&folder, spec(2, rate, 32, SampleFormat::Float), &both)).unwrap();
+        let length = (f64::from(rate + 1) * 22_050.0 / f64::from(rate)).round() as usize;
+        assert_eq!(got.len(), length, "{rate} Hz");
+        let expected: Vec<f32> = (0..length as u32).map(|n| tone(1_000.0, 22_050.0, n) as f32).collect();
+        // away from the ends, where the silence outside begins
+        let inner = 2_000..20_000;
+        let error = largest_difference(&got[inner.clone()], &expected[inner]);
+        assert!(error < 1e-4, "{rate} Hz: off by {error}");
+    }
+}
+
+/// An AU header and its samples.
+fn au_bytes(encoding: u32, rate: u32, channels: u32, size: Option<u32>, data: &[u8]) -> Vec<u8> {
+    let size = size.unwrap_or(data.len() as u32);
+    // 28: the header is followed by an annotation of four bytes
+    let mut bytes = b".snd".to_vec();
+    for word in [28, size, encoding, rate, channels, 0] {
+        bytes.extend(word.to_be_bytes());
+    }
+    bytes.extend(data);
+    bytes
+}
+
+fn write(folder: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn au_of_every_encoding_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let samples: Vec<f32> = (0..9_001).map(|i| 0.9 * noise(i)).collect();
+    let encode = |f: &dyn Fn(f32) -> Vec<u8>| samples.iter().flat_map(|&x| f(x)).collect::<Vec<u8>>();
+    let cases: [(u32, i32, Vec<u8>); 6] = [
+        (2, 8, encode(&|x| vec![(x * 128.0).round() as i8 as u8])),
+        (3, 16, encode(&|x| ((x * 32_768.0).round() as i16).to_be_bytes().to_vec())),
+        (4, 24, encode(&|x| ((x * 8_388_608.0).round() as i32).to_be_bytes()[1..].to_vec())),
+        (5, 32, encode(&|x| ((f64::from(x) * 2f64.powi(31)).round() as i32).to_be_bytes().to_vec())),
+        (6, 24, encode(&|x| x.to_be_bytes().to_vec())),
+        (7, 24, encode(&|x| f64::from(x).to_be_bytes().to_vec())),
+    ];
+    for (encoding, bits, data) in cases {
+        for size in [None, Some(u32::MAX)] {
+            let path = write(&folder, "a.au", &au_bytes(encoding, SAMPLE_RATE, 1, size, &data));
+            let error = largest_difference(&decode(&path).unwrap(), &samples);
+            assert!(error <= 0.5f32.powi(bits) + 0.5f32.powi(24), "encoding {encoding}: {error}");
+        }
+    }
+    // mu-law: 0xff is zero, 0x00 and 0x80 are the ends (ITU-T G.711: 8031 of 8192, at 14 bits)
+    let path = write(&folder, "a.au", &au_bytes(1, SAMPLE_RATE, 1, None, &[0xff, 0x00, 0x80]));
+    assert_eq!(decode(&path).unwrap(), [0.0, -8_031.0 / 8_192.0, 8_031.0 / 8_192.0]);
+    // the name does not matter: an au called .wav
+    let path = write(&folder, "b.wav", &au_bytes(3, SAMPLE_RATE, 2, None, &[0x40, 0, 0x20, 0]));
+    assert_eq!(decode(&path).unwrap(), [0.375]);
+}
+
+#[test]
+fn compressed_files_decode_to_what_was_encoded() {
+    let expected: Vec<f32> = (0..11_025)
+        .map(|n| {
+            let t = f64::from(n) / 22_050.0;
+            (0.5 * (TAU * 440.0 * t).sin() * (TAU * t).sin()) as f32
+        })
+        .collect();
+    // flac and aiff: one 16-bit step; the lossy ones: what their encoders leave
+    let files = [
+        ("sound.flac", 3.1e-5),
+        ("sound.aiff", 3.1e-5),
+        ("sound_adpcm.wav", 0.02),
+        ("sound.ogg", 0.02),
+        ("sound.mp3", 0.02),
+    ];
+    for (name, tolerance) in files {
+        let mut got = decode(&golden(name)).unwrap();
+        if name == "sound_adpcm.wav" {
+            // the last block is padded
+            assert!((11_025..11_025 + 1_017).contains(&got.len()));
+            got.truncate(11_025);
+        }
+        assert_eq!(got.len(), expected.len(), "{name}");
+        let error = largest_difference(&got, &expected);
+        println!("{name}: {error:e}");
+        assert!(error < tolerance, "{name}: off by {error}");
+    }
+}
+
+// ---- files that are not ----
+
+/// A WAV header and its samples, with the sizes it claims.
+fn wav_bytes(format: u16, rate: u32, bits: u16, size: u32, data: &[u8]) -> Vec<u8> {
+    let block = bits / 8;
+    let mut bytes = b"RIFF".to_vec();
+    bytes.extend(size.saturating_add(36).to_le_bytes());
+    bytes.extend(b"WAVEfmt \x10\0\0\0");
+    bytes.extend([format, 1].iter().flat_map(|x| x.to_le_bytes()));
+    bytes.extend([rate, rate.wrapping_mul(block.into())].iter().flat_map(|x| x.to_le_bytes()));
+    bytes.extend([block, bits].iter().flat_map(|x| x.to_le_bytes()));
+    bytes.extend(b"data");
+    bytes.extend(size.to_le_bytes());
+    bytes.extend(data);
+    bytes
+}
+
+/// The one line that decoding `bytes` fails with.
+fn fault(name: &str, bytes: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&folder, name, bytes);
+    let line = decode(&path).map(|samples| samples.len()).expect_err("it was decoded").one_line();
+    assert!(!line.contains('\n') && line.contains(name), "{line}");
+    line
+}
+
+#[test]
+fn bad_files_get_one_clear_line() {
+    let pcm = [1u8, 2, 3, 4, 5, 6, 7, 8];
+    let floats = |x: f32| [0.5f32, x, 0.25].iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let many = au_bytes(3, SAMPLE_RATE, 65, None, &pcm);
+    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("text.wav", b"this is not audio at all, only its name is\n".to_vec(), "not an audio file that can be read"),
+        ("text.mp3", b"ID3 tags were what I wanted to write about\n".repeat(50), "not an audio file that can be read"),
+        ("empty.wav", vec![], "empty"),
+        ("riff.wav", b"RIFF\x04\0\0\0WAVE".to_vec(), "truncated"),
+        (
+            "lies.wav",
+            wav_bytes(1, 22_050, 16, 2_000_000_000, &pcm),
+            "header says 2000000000 bytes of samples, the file holds 8",
+        ),
+        ("none.wav", wav_bytes(1, 22_050, 16, 0, &[]), "no samples"),
+        ("half.wav", wav_bytes(1, 22_050, 16, 1, &pcm[..1]), "no samples"),
+        ("rate.wav", wav_bytes(1, 0, 16, 8, &pcm), "a sample rate of 0 Hz"),
+        ("fast.wav", wav_bytes(1, 4_000_000_000, 16, 8, &pcm), "a sample rate of 4000000000 Hz"),
+        ("bits.wav", wav_bytes(1, 22_050, 64, 8, &pcm), "64 bits a sample"),
+        ("nan.wav", wav_bytes(3, 22_050, 32, 12, &floats(f32::NAN)), "sample 1 is not a number"),
+        ("inf.wav", wav_bytes(3, 22_050, 32, 12, &floats(f32::NEG_INFINITY)), "sample 1 is not a number"),
+        (
+            "lies.au",
+            au_bytes(3, 22_050, 1, Some(4_000_000), &pcm),
+            "header says 4000000 bytes of samples, the file holds 8",
+        ),
+        ("head.au", au_bytes(3, 22_050, 1, None, &pcm)[..20].to_vec(), "truncated"),
+        ("none.au", au_bytes(3, 22_050, 1, None, &[]), "no samples"),
+        ("rate.au", au_bytes(3, 0, 1, None, &pcm), "a sample rate of 0 Hz"),
+        ("zero.au", au_bytes(3, 22_050, 0, None, &pcm), "0 channels"),
+        ("many.au", many, "65 channels"),
+        ("code.au", au_bytes(23, 22_050, 1, None, &pcm), "encoding 23"),
+        ("nan.au", au_bytes(6, 22_050, 1, None, &[0x7f, 0xc0, 0, 0]), "sample 0 is not a number"),
+        ("nan44.au", au_bytes(6, 44_100, 1, None, &[0x7f, 0xc0, 0, 0]), "sample 0 is not a number"),
+    ];
+    for (name, bytes, words) in cases {
+        let line = fault(name, &bytes);
+        assert!(line.contains(words), "{line}: expected {words:?}");
+    }
+    let nowhere = decode(Path::new("no/such/file.wav")).unwrap_err().one_line();
+    assert!(nowhere.starts_with("no/such/file.wav: cannot open"), "{nowhere}");
+    let folder = tempfile::tempdir().unwrap();
+    assert!(decode(folder.path()).unwrap_err().one_line().ends_with("name one audio file"));
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let samples: Vec<f32> = (0..3_000).map(noise).collect();
+    let wav = std::fs::read(wav(&folder, spec(1, SAMPLE_RATE, 16, SampleFormat::Int), &samples)).unwrap();
+    let au = au_bytes(3, SAMPLE_RATE, 1, None, &[7; 5_000]);
+    for (name, bytes) in [("cut.wav", wav), ("cut.au", au)] {
+        for kept in [1, 13, 23, 37, 43, 200, bytes.len() / 2, bytes.len() - 1] {
+            let line = fault(name, &bytes[..kept]);
+            assert!(kept < 12 || line.contains("truncated"), "{kept} bytes: {line}");
+        }
+    }
+    for name in ["sound.flac", "sound.aiff", "sound.ogg"] {
+        let bytes = std::fs::read(golden(name)).unwrap();
+        let line = fault(name, &bytes[..bytes.len() * 3 / 4]);
+        assert!(line.contains("truncated"), "{line}");
+    }
+}
+
+#[test]
+fn an_unknown_length_is_the_rest_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for size in [0, u32::MAX] {
+        let path = write(&folder, "stream.wav", &wav_bytes(1, SAMPLE_RATE, 16, size, &[0, 0x40, 0, 0x20]));
+        assert_eq!(decode(&path).unwrap(), [0.5, 0.25]);
+    }
+}
+
+#[test]
+fn silence_decodes_and_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = spec(1, 44_100, 16, SampleFormat::Int);
+    assert!(is_silent(&decode(&wav(&folder, spec, &[0.0; 5_000])).unwrap()));
+    assert!(!is_silent(&decode(&wav(&folder, spec, &[0.0, 0.0, 0.01, 0.0, 0.0])).unwrap()));
+}
+
+/// Decoding may fail, but only with an error, and what it yields is finite.
+fn decodes_or_fails(name: &str, bytes: &[u8]) -> Result<(), TestCaseError> {
+    let folder = tempfile::tempdir().unwrap();
+    if let Ok(samples) = decode(&write(&folder, name, bytes)) {
+        prop_assert!(!samples.is_empty() && samples.iter().all(|x| x.is_finite()));
+    }
+    Ok(())
+}
+
+fn sound(name: &str) -> Vec<u8> {
+    match name {
+        "wav" => {
+            let data: Vec<u8> = (0..4_000).map(|i| pcg(i) as u8).collect();
+            wav_bytes(1, 44_100, 16, 4_000, &data)
+        }
+        "au" => {
+            let data: Vec<u8> = (0..4_000).map(|i| pcg(i) as u8).collect();
+            au_bytes(3, 44_100, 2, None, &data)
+        }
+        "adpcm" => std::fs::read(golden("sound_adpcm.wav")).unwrap(),
+        name => std::fs::read(golden(&format!("sound.{name}"))).unwrap(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        magic in prop::sample::select(vec!["", "RIFF\x24\0\0\0WAVEfmt ", ".snd\0\0\0\x18", "fLaC", "OggS\0", "ID3\x04\0\0", "FORM\0\0\0\x40AIFF"]),
+        bytes in prop::collection::vec(any::<u8>(), 0..2_000),
+    ) {
+        decodes_or_fails("x.wav", &[magic.as_bytes(), &bytes].concat())?;
+    }
+
+    #[test]
+    fn mutated_files_never_panic(
+        kind in prop::sample::select(vec!["wav", "au", "flac", "ogg", "mp3", "aiff", "adpcm"]),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>(), any::<u8>()), 1..8),
+        kept in 0.5..1.2f64,
+    ) {
+        let mut bytes = sound(kind);
+        for (at, early, value) in changes {
+            // half of the changes hit the header
+            let range = if early { bytes.len().min(64) } else { bytes.len() };
+            bytes[at.index(range)] = value;
+        }
+        bytes.truncate((bytes.len() as f64 * kept) as usize);
+        decodes_or_fails(&format!("x.{kind}"), &bytes)?;
+    }
+
+    #[test]
+    fn any_length_has_its_frames_and_no_hole(
+        length in 0usize..3_000, n_fft in 8usize..600, hop_length in 1usize..400, loud in 0f32..1e6,
+    ) {
+        let settings = Settings { n_fft, hop_length, n_mels: 1, ..Settings::default() };
+        let signal: Vec<f32> = (0..length as u32).map(|i| loud * noise(i)).collect();
+        let mut out = vec![f32::NAN; 1 + length / hop_length];
+        LogMel::new(&settings).map_err(|e| TestCaseError::fail(e.one_line()))?.transform(&signal, &mut out);
+        prop_assert!(out.iter().all(|x| x.is_finite() && *x >= 1e-6f32.ln() - 1e-5));
+    }
+}

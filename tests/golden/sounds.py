@@ -1,0 +1,28 @@
+"""Writes half a second of one sound in the compressed formats that the tests cannot write themselves.
+
+    pip install soundfile
+    python tests/golden/sounds.py
+
+Writes sound.flac, sound.aiff, sound.ogg, sound.mp3 and sound_adpcm.wav (IMA ADPCM) beside itself: mono, 22,050 Hz, 11,025 samples of
+0.5 sin(2 pi 440 t) sin(2 pi t), which tests/audio.rs makes by the same formula.
+"""
+
+import pathlib
+
+import numpy as np
+import soundfile
+
+HERE = pathlib.Path(__file__).parent
+SR = 22_050
+
+t = np.arange(SR // 2) / SR
+y = 0.5 * np.sin(2 * np.pi * 440 * t) * np.sin(2 * np.pi * t)
+for name, subtype in [
+    ("sound.flac", "PCM_16"),
+    ("sound.aiff", "PCM_16"),
+    ("sound.ogg", "VORBIS"),
+    ("sound.mp3", None),
+    ("sound_adpcm.wav", "IMA_ADPCM"),
+]:
+    soundfile.write(HERE / name, y, SR, subtype=subtype)
+print(soundfile.__version__, soundfile.__libsndfile_version__)
