@@ -126,12 +126,7 @@ impl Dispatch {
     const ROW: usize = 32_768;
 
     /// A kernel with one thread for each of `threads` elements; the grid's y dimension is folded in by the shader.
-    pub fn linear(
-        shader: Shader,
-        entry: &'static str,
-        constants: Vec<(&'static str, f64)>,
-        threads: usize,
-    ) -> Self {
+    pub fn linear(shader: Shader, entry: &'static str, constants: Vec<(&'static str, f64)>, threads: usize) -> Self {
         let groups = threads.div_ceil(Self::WORKGROUP).max(1);
         let x = groups.min(Self::ROW);
         Dispatch { shader, entry, constants, groups: [x as u32, groups.div_ceil(x) as u32] }
@@ -317,7 +312,12 @@ impl Tape {
         assert_eq!(shapes.len(), writes.len(), "{}: number of updated values", op.name());
         for (shape, var) in shapes.iter().zip(writes) {
             let value = &self.values[var.0];
-            assert!(matches!(value.source, Source::Param | Source::State), "{}: {} is not a state", op.name(), value.name);
+            assert!(
+                matches!(value.source, Source::Param | Source::State),
+                "{}: {} is not a state",
+                op.name(),
+                value.name
+            );
             assert!(!self.written[var.0], "{}: {} already has a writer", op.name(), value.name);
             if *shape != value.shape {
                 let message = format!("expected {} of shape {shape}, got {}", value.name, value.shape);

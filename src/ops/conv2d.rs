@@ -18,20 +18,21 @@
 //! ```
 //!
 //! # CPU
-//! Images run in parallel. Within one, blocks of output rows are unfolded into columns (`im2col`) that fit the cache,
-//! and each block is one matrix product (Chellapilla, Puri and Simard 2006).
+//! Images run in parallel; within one, all three sums are calls of [`super::kernels::correlate`], which keeps sixteen
+//! channels times up to ten shifts in registers. No columns are unfolded: an image is only widened by its side padding.
+//! Behind a pool most of `grad_output` is zero; then `grad_weight` sums the products of the rest alone.
 
 use rayon::prelude::*;
 
-use super::gemm::{Mat, gemm};
+use super::kernels::{LANES, Runs, correlate, max_shifts};
 use super::{expect, once, scratch};
 use crate::error::{Error, Result};
 use crate::shader;
 use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
-/// Floats of one block of columns: 256 KiB, about half of a second-level cache.
-const BLOCK: usize = 64 * 1024;
+/// `grad_weight` goes from non-zero to non-zero if fewer than one in so many elements of `grad_output` are not zero.
+const SPARSE: usize = 12;
 
 /// What surrounds the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +134,8 @@ impl Conv2d {
                         for c in 0..self.c_in {
                             for r in 0..self.k_h {
                                 for s in 0..self.k_w {
-                                    let (Some(h), Some(w)) = ((i + r).checked_sub(top), (j + s).checked_sub(left)) else {
+                                    let (Some(h), Some(w)) = ((i + r).checked_sub(top), (j + s).checked_sub(left))
+                                    else {
                                         continue;
                                     };
                                     if h < self.h && w < self.w {
@@ -152,69 +154,200 @@ impl Conv2d {
         }
     }
 
-    /// Output rows of one block.
-    fn block_rows(&self) -> usize {
-        let (h_out, w_out) = self.out();
-        (BLOCK / (self.taps() * w_out)).clamp(1, h_out)
+    /// The forward pass as a correlation.
+    fn forward(&self) -> Correlation {
+        let ((top, left), (h_out, w_out)) = (self.pad(), self.out());
+        let Self { c_in, h, w, c_out, k_h, k_w, .. } = *self;
+        Correlation { c_in, h, w, c_out, k_h, k_w, top, left, h_out, w_out }
     }
 
-    /// The (first, end) output rows of the blocks.
-    fn blocks(&self) -> impl Iterator<Item = (usize, usize)> {
-        let (rows, h_out) = (self.block_rows(), self.out().0);
-        (0..h_out).step_by(rows).map(move |first| (first, (first + rows).min(h_out)))
+    /// The input gradient: the output's gradient correlated with the weight, turned by half a turn, channels swapped.
+    fn transposed(&self) -> Correlation {
+        let ((top, left), (h, w)) = (self.pad(), self.out());
+        Correlation {
+            c_in: self.c_out,
+            h,
+            w,
+            c_out: self.c_in,
+            k_h: self.k_h,
+            k_w: self.k_w,
+            top: self.k_h - 1 - top,
+            left: self.k_w - 1 - left,
+            h_out: self.h,
+            w_out: self.w,
+        }
+    }
+}
+
+/// Sizes of one correlation of an image `[c_in, h, w]` to `[c_out, h_out, w_out]`.
+#[derive(Clone, Copy)]
+struct Correlation {
+    c_in: usize,
+    h: usize,
+    w: usize,
+    c_out: usize,
+    k_h: usize,
+    k_w: usize,
+    top: usize,
+    left: usize,
+    h_out: usize,
+    w_out: usize,
+}
+
+impl Correlation {
+    fn taps(&self) -> usize {
+        self.c_in * self.k_h * self.k_w
     }
 
-    /// Floats of the columns of one block.
-    fn column_len(&self) -> usize {
-        self.taps() * self.block_rows() * self.out().1
+    /// Blocks of output channels.
+    fn blocks(&self) -> usize {
+        self.c_out.div_ceil(LANES)
     }
 
-    /// Calls `f(row of the columns, input range, column range)` for every run of columns that lies on the input, and
-    /// `f` with an empty input range for those on the padding. Columns are `[taps, (end - first) * w_out]`.
-    fn runs(&self, first: usize, end: usize, mut f: impl FnMut(std::ops::Range<usize>, std::ops::Range<usize>)) {
-        let ((top, left), w_out) = (self.pad(), self.out().1);
-        let width = (end - first) * w_out;
-        for c in 0..self.c_in {
-            for r in 0..self.k_h {
-                for s in 0..self.k_w {
-                    let tap = (c * self.k_h + r) * self.k_w + s;
-                    // Columns j with 0 <= j + s - left < w.
-                    let (from, to) = (left.saturating_sub(s), (self.w + left).saturating_sub(s).min(w_out));
-                    for i in first..end {
-                        let start = tap * width + (i - first) * w_out;
-                        match (i + r).checked_sub(top) {
-                            Some(h) if h < self.h && from < to => {
-                                let source = (c * self.h + h) * self.w + from + s - left;
-                                f(0..0, start..start + from);
-                                f(source..source + to - from, start + from..start + to);
-                                f(0..0, start + to..start + w_out);
-                            }
-                            _ => f(0..0, start..start + w_out),
-                        }
+    /// Width of an image row with its padding.
+    fn wide(&self) -> usize {
+        self.w_out + self.k_w - 1
+    }
+
+    /// Floats of an image with its side padding.
+    fn widened_len(&self) -> usize {
+        self.c_in * self.h * self.wide()
+    }
+
+    /// Copies an image between `left` zeros and as many as the last tap needs after.
+    fn widen(&self, image: &[f32], widened: &mut [f32]) {
+        for (row, out) in image.chunks_exact(self.w).zip(widened.chunks_exact_mut(self.wide())) {
+            out[..self.left].fill(0.0);
+            out[self.left..self.left + self.w].copy_from_slice(row);
+            out[self.left + self.w..].fill(0.0);
+        }
+    }
+
+    /// Weights as the kernel reads them, `[blocks, taps, LANES]`: `weight_of(channel, tap)`, zero beyond the last channel.
+    fn pack(&self, packed: &mut [[f32; LANES]], weight_of: impl Fn(usize, usize) -> f32) {
+        for (row, lanes) in packed.iter_mut().enumerate() {
+            let (block, tap) = (row / self.taps(), row % self.taps());
+            for (lane, out) in lanes.iter_mut().enumerate() {
+                let channel = block * LANES + lane;
+                *out = if channel < self.c_out { weight_of(channel, tap) } else { 0.0 };
+            }
+        }
+    }
+
+    /// Correlates every image with the packed weights, in parallel; `bias` is added if there is one.
+    fn run(&self, images: &[f32], weight_of: impl Fn(usize, usize) -> f32, bias: Option<&[f32]>, out: &mut [f32]) {
+        scratch::with(self.blocks() * self.taps() * LANES, |packed| {
+            let packed = packed.as_chunks_mut::<LANES>().0;
+            self.pack(packed, weight_of);
+            let images = images.par_chunks(self.c_in * self.h * self.w);
+            out.par_chunks_mut(self.c_out * self.h_out * self.w_out).zip(images).for_each(|(out, image)| {
+                scratch::with(self.widened_len(), |widened| {
+                    self.widen(image, widened);
+                    for (block, weight) in packed.chunks_exact(self.taps()).enumerate() {
+                        self.image(block * LANES, weight, widened, bias, out);
+                    }
+                });
+            });
+        });
+    }
+
+    /// The output channels `first ..` of one image.
+    fn image(&self, first: usize, weight: &[[f32; LANES]], widened: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
+        let Self { k_h, k_w, top, h_out, w_out, .. } = *self;
+        let (wide, channels) = (self.wide(), LANES.min(self.c_out - first));
+        for i in 0..h_out {
+            // Kernel rows that lie on the image: the others meet only padding.
+            let (from, to) = (top.saturating_sub(i), k_h.min((self.h + top).saturating_sub(i)));
+            let inner = to.saturating_sub(from);
+            let runs =
+                Runs { outer: self.c_in, inner, len: k_w, weight: (k_h * k_w, k_w), input: (self.h * wide, wide) };
+            for j in (0..w_out).step_by(max_shifts()) {
+                let shifts = max_shifts().min(w_out - j);
+                let sums = if inner == 0 {
+                    Default::default()
+                } else {
+                    correlate(&weight[from * k_w..], &widened[(i + from - top) * wide + j..], runs, shifts)
+                };
+                for lane in 0..channels {
+                    let bias = bias.map_or(0.0, |bias| bias[first + lane]);
+                    let row = &mut out[((first + lane) * h_out + i) * w_out + j..][..shifts];
+                    for (out, sums) in row.iter_mut().zip(&sums) {
+                        *out = sums[lane] + bias;
                     }
                 }
             }
         }
     }
 
-    /// Unfolds the input under output rows `first..end` of one image into `columns [taps, (end - first) * w_out]`.
-    fn unfold(&self, image: &[f32], first: usize, end: usize, columns: &mut [f32]) {
-        self.runs(first, end, |source, target| {
-            if source.is_empty() {
-                columns[target].fill(0.0);
+    /// One image's share of the weight's gradient, `[c_out, taps]`: every element is written.
+    fn grad_weight(&self, image: &[f32], grad: &[f32], out: &mut [f32]) {
+        scratch::with(self.widened_len(), |widened| {
+            self.widen(image, widened);
+            let zeros = grad.iter().filter(|&&g| g == 0.0).count();
+            if (grad.len() - zeros) * SPARSE < grad.len() {
+                self.grad_weight_sparse(widened, grad, out);
             } else {
-                columns[target].copy_from_slice(&image[source]);
+                self.grad_weight_dense(widened, grad, out);
             }
         });
     }
 
-    /// Adds such columns back onto the image: the transpose of [`Self::unfold`].
-    fn fold(&self, columns: &[f32], first: usize, end: usize, image: &mut [f32]) {
-        self.runs(first, end, |source, target| {
-            for (x, column) in image[source].iter_mut().zip(&columns[target]) {
-                *x += column;
+    /// Shifts run along a kernel row, products along the output rows.
+    fn grad_weight_dense(&self, widened: &[f32], grad: &[f32], out: &mut [f32]) {
+        let Self { k_h, k_w, top, h_out, w_out, .. } = *self;
+        let (wide, plane) = (self.wide(), h_out * w_out);
+        let tile = k_w.div_ceil(k_w.div_ceil(max_shifts())); // tiles of a row as even as they can be
+        scratch::with(plane * LANES, |packed| {
+            let packed = packed.as_chunks_mut::<LANES>().0;
+            for first in (0..self.c_out).step_by(LANES) {
+                let channels = LANES.min(self.c_out - first);
+                for (pixel, lanes) in packed.iter_mut().enumerate() {
+                    for (lane, out) in lanes.iter_mut().enumerate() {
+                        *out = if lane < channels { grad[(first + lane) * plane + pixel] } else { 0.0 };
+                    }
+                }
+                for (c, r) in (0..self.c_in * k_h).map(|row| (row / k_h, row % k_h)) {
+                    // Output rows under which this kernel row lies on the image.
+                    let (from, to) = (top.saturating_sub(r), h_out.min((self.h + top).saturating_sub(r)));
+                    let inner = to.saturating_sub(from);
+                    let runs = Runs { outer: 1, inner, len: w_out, weight: (0, w_out), input: (0, wide) };
+                    for s in (0..k_w).step_by(tile) {
+                        let shifts = tile.min(k_w - s);
+                        let sums = if inner == 0 {
+                            Default::default()
+                        } else {
+                            let start = (c * self.h + from + r - top) * wide + s;
+                            correlate(&packed[from * w_out..], &widened[start..], runs, shifts)
+                        };
+                        for lane in 0..channels {
+                            let start = (first + lane) * self.taps() + (c * k_h + r) * k_w + s;
+                            for (out, sums) in out[start..start + shifts].iter_mut().zip(&sums) {
+                                *out = sums[lane];
+                            }
+                        }
+                    }
+                }
             }
         });
+    }
+
+    /// One multiple of an input row is added for every kernel row and every element of `grad` that is not zero.
+    fn grad_weight_sparse(&self, widened: &[f32], grad: &[f32], out: &mut [f32]) {
+        let Self { k_h, k_w, top, h_out, w_out, .. } = *self;
+        let wide = self.wide();
+        out.fill(0.0);
+        for (out, grad) in out.chunks_exact_mut(self.taps()).zip(grad.chunks_exact(h_out * w_out)) {
+            for (place, &g) in grad.iter().enumerate().filter(|(_, g)| **g != 0.0) {
+                let (i, j) = (place / w_out, place % w_out);
+                for (row, out) in out.chunks_exact_mut(k_w).enumerate() {
+                    let (c, r) = (row / k_h, row % k_h);
+                    if let Some(h) = (i + r).checked_sub(top).filter(|&h| h < self.h) {
+                        let input = &widened[(c * self.h + h) * wide + j..][..k_w];
+                        out.iter_mut().zip(input).for_each(|(out, x)| *out += g * x);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -241,24 +374,9 @@ impl Op for Conv2d {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        let (h_out, w_out) = self.out();
-        let plane = h_out * w_out;
-        let weight = Mat::new(read[1], self.c_out, self.taps());
-        let images = write[0].par_chunks_mut(self.c_out * plane).zip(read[0].par_chunks(self.c_in * self.h * self.w));
-        images.for_each(|(out, image)| {
-            if self.bias {
-                out.chunks_exact_mut(plane).zip(read[2]).for_each(|(out, &bias)| out.fill(bias));
-            }
-            scratch::with(self.column_len(), |columns| {
-                for (first, end) in self.blocks() {
-                    let width = (end - first) * w_out;
-                    let columns = &mut columns[..self.taps() * width];
-                    self.unfold(image, first, end, columns);
-                    let beta = if self.bias { 1.0 } else { 0.0 };
-                    gemm(weight, Mat::new(columns, self.taps(), width), beta, &mut out[first * w_out..], plane);
-                }
-            });
-        });
+        let taps = self.taps();
+        let bias = self.bias.then(|| read[2]);
+        self.forward().run(read[0], |channel, tap| read[1][channel * taps + tap], bias, write[0]);
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
@@ -299,23 +417,10 @@ impl Op for GradInput {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        let conv = &self.0;
-        let (h_out, w_out) = conv.out();
-        let plane = h_out * w_out;
-        let weight = Mat::new(read[1], conv.c_out, conv.taps());
-        let images = write[0].par_chunks_mut(conv.c_in * conv.h * conv.w).zip(read[0].par_chunks(conv.c_out * plane));
-        images.for_each(|(image, grad)| {
-            image.fill(0.0);
-            scratch::with(conv.column_len(), |columns| {
-                for (first, end) in conv.blocks() {
-                    let width = (end - first) * w_out;
-                    let columns = &mut columns[..conv.taps() * width];
-                    let grad = Mat::strided(&grad[first * w_out..], conv.c_out, width, plane);
-                    gemm(weight.t(), grad, 0.0, columns, width);
-                    conv.fold(columns, first, end, image);
-                }
-            });
-        });
+        let (taps, kernel) = (self.0.taps(), self.0.k_h * self.0.k_w);
+        // Tap (o, r', s') of input channel c is tap (c, k_h - 1 - r', k_w - 1 - s') of output channel o.
+        let turned = |c: usize, tap: usize| read[1][tap / kernel * taps + c * kernel + kernel - 1 - tap % kernel];
+        self.0.transposed().run(read[0], turned, None, write[0]);
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
@@ -350,24 +455,14 @@ impl Op for GradWeight {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        let conv = &self.0;
-        let (h_out, w_out) = conv.out();
-        let plane = h_out * w_out;
+        let conv = self.0.forward();
         let len = conv.c_out * conv.taps();
         // Every image sums into an array of its own; then the images are added in order: no race, one order.
-        scratch::with(conv.n * len, |partial| {
-            let images = read[0].par_chunks(conv.c_out * plane).zip(read[1].par_chunks(conv.c_in * conv.h * conv.w));
+        scratch::with(self.0.n * len, |partial| {
+            let grads = read[0].par_chunks(conv.c_out * conv.h_out * conv.w_out);
+            let images = grads.zip(read[1].par_chunks(conv.c_in * conv.h * conv.w));
             partial.par_chunks_mut(len).zip(images).for_each(|(partial, (grad, image))| {
-                scratch::with(conv.column_len(), |columns| {
-                    for (first, end) in conv.blocks() {
-                        let width = (end - first) * w_out;
-                        let columns = &mut columns[..conv.taps() * width];
-                        conv.unfold(image, first, end, columns);
-                        let grad = Mat::strided(&grad[first * w_out..], conv.c_out, width, plane);
-                        let beta = if first == 0 { 0.0 } else { 1.0 };
-                        gemm(grad, Mat::new(columns, conv.taps(), width).t(), beta, partial, conv.taps());
-                    }
-                });
+                conv.grad_weight(image, grad, partial);
             });
             let chunk = 1024;
             write[0].par_chunks_mut(chunk).enumerate().for_each(|(block, out)| {

@@ -8,7 +8,7 @@
 
 use rayon::prelude::*;
 
-use super::gemm::{Mat, gemm};
+use super::kernels::{Mat, gemm};
 use super::{expect, once, scratch};
 use crate::error::{Error, Result};
 use crate::shader;
@@ -84,7 +84,7 @@ impl Op for Dense {
         // Blocks of weight rows run in parallel, each into its own block of the transposed output [O, N].
         scratch::with(o * n, |transposed| {
             transposed.par_chunks_mut(BLOCK * n).zip(read[1].par_chunks(BLOCK * i)).for_each(|(out, weight)| {
-                gemm(Mat::new(weight, weight.len() / i, i), Mat::new(read[0], n, i).t(), 0.0, out, n);
+                gemm(Mat::new(weight, weight.len() / i, i), Mat::new(read[0], n, i).t(), out, n);
             });
             for (row, out) in write[0].chunks_exact_mut(o).enumerate() {
                 for (col, out) in out.iter_mut().enumerate() {
@@ -140,7 +140,7 @@ impl Op for GradInput {
             blocks.par_chunks_mut(n * width).enumerate().for_each(|(block, out)| {
                 let cols = out.len() / n;
                 let weight = Mat::strided(&read[1][block * width..], o, cols, i);
-                gemm(Mat::new(read[0], n, o), weight, 0.0, out, cols);
+                gemm(Mat::new(read[0], n, o), weight, out, cols);
             });
             for (block, out) in blocks.chunks(n * width).enumerate() {
                 let cols = out.len() / n;
@@ -191,7 +191,7 @@ impl Op for GradWeight {
         write[0].par_chunks_mut(BLOCK * i).enumerate().for_each(|(block, out)| {
             let rows = out.len() / i;
             let grad = Mat::strided(&read[0][block * BLOCK..], n, rows, o).t();
-            gemm(grad, Mat::new(read[1], n, i), 0.0, out, i);
+            gemm(grad, Mat::new(read[1], n, i), out, i);
         });
     }
 

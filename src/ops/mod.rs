@@ -11,7 +11,7 @@ pub mod conv2d;
 pub mod dense;
 pub mod dropout;
 pub mod fill;
-mod gemm;
+mod kernels;
 pub mod l1_penalty;
 pub mod leaky_relu;
 pub mod max_pool2d;

@@ -43,7 +43,10 @@ impl Op for Reshape {
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
         expect(self.name(), inputs, &[("input", self.from.clone())])?;
         if self.from.len() != self.to.len() {
-            return Err(Error::shape(self.name(), format!("{} does not hold as many values as {}", self.to, self.from)));
+            return Err(Error::shape(
+                self.name(),
+                format!("{} does not hold as many values as {}", self.to, self.from),
+            ));
         }
         Ok(vec![self.to.clone()])
     }

@@ -34,7 +34,10 @@ pub struct Classification {
 /// [`Error::Shape`] unless `logits` is `[N, K]` and `labels` `[N]`.
 pub fn softmax_cross_entropy(tape: &mut Tape, logits: Var, labels: Var) -> Result<Classification> {
     let &[n, k] = tape.shape(logits).dims() else {
-        return Err(Error::shape("softmax_cross_entropy", format!("expected logits [N, K], got {}", tape.shape(logits))));
+        return Err(Error::shape(
+            "softmax_cross_entropy",
+            format!("expected logits [N, K], got {}", tape.shape(logits)),
+        ));
     };
     let written = tape.push(SoftmaxCrossEntropy { n, k }, &[logits, labels])?;
     Ok(Classification { loss: written[0], probabilities: written[1], correct: written[2] })

@@ -54,7 +54,10 @@ pub fn read(path: &Path, tape: &Tape) -> Result<Params> {
         params.push(value.name.clone(), Tensor::new(value.shape.clone(), numbers)?);
     }
     if let Some(extra) = file.names().into_iter().find(|name| params.get(name).is_none()) {
-        return Err(Error::data(path, format!("a checkpoint of another model: it has {extra}, which this net has not")));
+        return Err(Error::data(
+            path,
+            format!("a checkpoint of another model: it has {extra}, which this net has not"),
+        ));
     }
     Ok(params)
 }

@@ -175,7 +175,8 @@ pub fn read_config(path: &Path) -> Result<Config> {
 /// [`Error::Config`] if there is no such folder; [`Error::Io`] or [`Error::Data`] if a file is missing or damaged.
 pub fn read(folder: &Path) -> Result<Run> {
     if !folder.join("run.toml").is_file() {
-        let message = format!("{}: not a run's folder (it has no run.toml); give the folder that train wrote", folder.display());
+        let message =
+            format!("{}: not a run's folder (it has no run.toml); give the folder that train wrote", folder.display());
         return Err(Error::Config(message));
     }
     let path = folder.join("metrics.csv");
