@@ -95,6 +95,7 @@ struct Song {
 }
 
 impl Song {
+    /// Tempo, swing and harmony by habit; key, tuning and form by chance.
     fn draw(genre: usize, rng: &mut Rng) -> Self {
         let time = lender(genre, rng);
         let tempo = within(time.tempo, rng) * within((-0.1, 0.1), rng).exp2();
@@ -137,6 +138,7 @@ impl Song {
         440.0 * ((midi + self.tuning - 69.0) / 12.0).exp2()
     }
 
+    /// Plays one groove throughout, but for the sections without drums.
     fn drums(&self, mix: &mut [f32], genre: usize, rng: &mut Rng) {
         let habits = lender(genre, rng);
         let kit = Kit::new(within(habits.weight, rng), rng);
@@ -165,41 +167,21 @@ impl Song {
         blend(mix, &bus, within(habits.drums, rng));
     }
 
-    /// Bass (0), accompaniment (1) or melody (2).
+    /// Plays bass (0), accompaniment (1) or melody (2).
     fn part(&self, mix: &mut [f32], number: usize, genre: usize, rng: &mut Rng) {
         let Part { voices, rhythms, register, drive, level } = &lender(genre, rng).parts[number];
         let player = Player::new(choose(voices, rng), within((-0.5, 0.5), rng).exp2(), within((-0.5, 0.5), rng).exp2());
         let register = within(*register, rng).round() as i32;
         let motif = [choose(rhythms, rng), choose(rhythms, rng)]; // every other bar varies
         let mut bus = vec![0.0; mix.len()];
-        let (mut tone, mut walk) = (0, 0_i32);
+        let mut place = Place { register, tone: 0, degree: 0 };
         for bar in (0..self.bars).filter(|bar| self.form[bar / 2][number + 1]) {
-            let (root, tones) = self.chords[(bar + self.first_bar) % self.chords.len()];
-            // the tonic, the chord's root and its tones in the octave above the register
-            let near = |pitch: i32| register + (pitch - register).rem_euclid(12);
-            let root = near(self.tonic + root);
             let letters = motif[bar % 2].as_bytes();
             for (step, &letter) in letters.iter().enumerate() {
-                let chord = || tones.iter().map(|t| near(root + t)).collect();
-                let pitches: Vec<i32> = match letter {
-                    b'x' | b's' => chord(),
-                    b'p' | b'm' => vec![root, root + 7, root + 12],
-                    b'r' => vec![root],
-                    b'f' => vec![root + 7],
-                    b'o' => vec![root + 12],
-                    b'a' => {
-                        tone += 1;
-                        let octave = tone / tones.len() % 2;
-                        vec![root + tones[tone % tones.len()] + 12 * octave as i32]
-                    }
-                    b'w' => {
-                        walk = (walk + rng.random_range(-2..=2)).clamp(-5, 7);
-                        let size = self.scale.len() as i32;
-                        let degree = self.scale[walk.rem_euclid(size) as usize] + 12 * walk.div_euclid(size);
-                        vec![near(self.tonic) + degree]
-                    }
-                    _ => continue,
-                };
+                let pitches = self.pitches(letter, bar, &mut place, rng);
+                if pitches.is_empty() {
+                    continue;
+                }
                 let until = (step + 1..STEPS).find(|&s| letters[s] != b'.').unwrap_or(STEPS);
                 let held = if matches!(letter, b's' | b'm') { step + 1 } else { until };
                 let length = 0.9 * (self.time(bar, held) - self.time(bar, step));
@@ -219,6 +201,44 @@ impl Song {
         effects::overdrive(&mut bus, within(*drive, rng), within((2800.0, 6500.0), rng));
         blend(mix, &bus, within(*level, rng));
     }
+
+    /// The MIDI notes that a letter of a rhythm asks for (table in `genres.rs`); none for a rest.
+    fn pitches(&self, letter: u8, bar: usize, place: &mut Place, rng: &mut Rng) -> Vec<i32> {
+        // the same pitch class within the octave above the register
+        let register = place.register;
+        let near = |pitch: i32| register + (pitch - register).rem_euclid(12);
+        let (root, tones) = self.chords[(bar + self.first_bar) % self.chords.len()];
+        let root = near(self.tonic + root);
+        match letter {
+            b'x' | b's' => tones.iter().map(|tone| near(root + tone)).collect(),
+            b'p' | b'm' => vec![root, root + 7, root + 12],
+            b'r' => vec![root],
+            b'f' => vec![root + 7],
+            b'o' => vec![root + 12],
+            b'a' => {
+                place.tone += 1;
+                let octave = place.tone / tones.len() % 2;
+                vec![root + tones[place.tone % tones.len()] + 12 * octave as i32]
+            }
+            b'w' => {
+                place.degree = (place.degree + rng.random_range(-2..=2)).clamp(-5, 7);
+                let size = self.scale.len() as i32;
+                let (octave, degree) = (place.degree.div_euclid(size), place.degree.rem_euclid(size));
+                vec![near(self.tonic) + self.scale[degree as usize] + 12 * octave]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Where a player's hand is.
+struct Place {
+    /// The MIDI note about which it plays.
+    register: i32,
+    /// How many tones of arpeggios it has played.
+    tone: usize,
+    /// Its degree of the scale, counted from the tonic.
+    degree: i32,
 }
 
 /// Adds a bus to the mix at `db` relative to an RMS of 1; a silent one stays silent.
@@ -249,14 +269,14 @@ mod tests {
 
     #[test]
     fn a_track_is_finite_audible_bounded_and_of_its_length_in_every_genre() {
-        for genre in 0..GENRES.len() {
+        for (genre, name) in GENRES.iter().enumerate() {
             for index in 0..3 {
                 let x = track(genre, index, 5);
                 assert_eq!(x.len(), (TRACK_SECONDS * f64::from(SAMPLE_RATE)) as usize);
                 assert!(x.len() > SEGMENT_SAMPLES);
                 let peak = effects::peak(&x);
-                assert!(x.iter().all(|v| v.is_finite()) && (0.2..=1.0).contains(&peak), "{}: {peak}", GENRES[genre]);
-                assert!(effects::rms(&x) > 0.01, "{}/{index}: {}", GENRES[genre], effects::rms(&x));
+                assert!(x.iter().all(|v| v.is_finite()) && (0.2..=1.0).contains(&peak), "{name}: {peak}");
+                assert!(effects::rms(&x) > 0.01, "{name}/{index}: {}", effects::rms(&x));
             }
         }
     }
@@ -278,6 +298,25 @@ mod tests {
         let times: Vec<_> = (0..6).map(|step| song.time(0, step).round()).collect();
         assert_eq!(times, [0.0, 4.0, 8.0, 10.0, 12.0, 16.0]);
         assert_eq!((song.time(1, 0), song.time(0, STEPS)), (48.0, 48.0));
+    }
+
+    #[test]
+    fn letters_are_notes_near_the_register() {
+        let mut song = Song::draw(0, &mut rng::stream(1, "song"));
+        (song.tonic, song.tuning, song.first_bar, song.scale) = (9, 0.0, 0, &[0, 2, 4, 5, 7, 9, 11]);
+        song.chords = &[(0, &[0, 4, 7]), (5, &[0, 3, 7])]; // A major, D minor
+        let mut place = Place { register: 60, tone: 0, degree: 0 };
+        let mut play = |letter, bar| song.pitches(letter, bar, &mut place, &mut rng::stream(1, "walk"));
+        assert_eq!(play(b'x', 0), [69, 61, 64]); // a' and, within the octave above c', its third and fifth
+        assert_eq!(play(b'p', 1), [62, 69, 74]);
+        assert_eq!([play(b'r', 0), play(b'f', 0), play(b'o', 0)].concat(), [69, 76, 81]);
+        assert_eq!([play(b'a', 1), play(b'a', 1), play(b'a', 1)].concat(), [65, 69, 74]);
+        assert!(play(b'.', 0).is_empty() && play(b'-', 0).is_empty());
+        for _ in 0..50 {
+            let note = play(b'w', 0)[0];
+            assert!((60..=81).contains(&note) && song.scale.contains(&(note - 69).rem_euclid(12)), "{note}");
+        }
+        assert!((song.hz(69.0) - 440.0).abs() < 1e-3 && (song.hz(57.0) - 220.0).abs() < 1e-3);
     }
 
     /// Mean and spread over half-seconds of the log energy in eight bands an octave wide, by one-pole filters: far less
