@@ -1,7 +1,7 @@
 //! The built-in corpus: ten procedural genres, for a first look at the whole study without any data.
 //!
-//! What it is: a small band ([`instruments`]) that plays from tables of habits ([`genres`]) through a small studio
-//! ([`effects`]). Tempo, groove, chords, voices, form and sound are drawn at random for each track around its genre's
+//! What it is: a small band (`instruments`) that plays from tables of habits (`genres`) through a small studio
+//! (`effects`). Tempo, groove, chords, voices, form and sound are drawn at random for each track around its genre's
 //! habits, and each part may be lent by another genre, so that genres overlap and no track is a pure specimen.
 //! What it is not: music, or evidence about music. Results on it are labelled synthetic wherever they appear.
 //! Read [`track`] first, then the table in `genres.rs`.
