@@ -1,1 +1,0 @@
-//! data/synthetic: to come
