@@ -1,14 +1,18 @@
 //! Corpora: where segments come from, how tracks are split, how batches are drawn.
 //!
-//! [`folder`], [`pickle`], [`prepared`] and [`synthetic`] each make a [`Corpus`]; [`split`] makes a [`Dataset`] of it.
+//! [`load`] is the front door: from a [`folder`], the course's [`pickle`], a [`prepared`] file or the [`synthetic`]
+//! tracks it makes a [`Corpus`], through the [`cache`]; [`split`] makes a [`Dataset`] of it. Read [`segments`] first.
 
+pub mod cache;
 pub mod folder;
+pub mod load;
 pub mod pickle;
 pub mod prepared;
+pub mod segments;
 pub mod split;
 pub mod synthetic;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::audio::FrontEnd;
 
@@ -55,18 +59,20 @@ impl Set {
 }
 
 /// A corpus before the split, or one that comes with its own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Corpus {
     /// What is known of it.
     pub meta: Meta,
     /// Its segments.
     pub content: Content,
-    /// Tracks left out, each with the reason.
+    /// Tracks left out, each with the reason; paths are relative to the corpus.
     pub skipped: Vec<(PathBuf, String)>,
+    /// What a person should know besides, one line each: the scale of a pickle's samples, a cache that cannot be written.
+    pub notes: Vec<String>,
 }
 
 /// Segments with or without a given split.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Content {
     /// No split yet: [`split`] makes one.
     Whole(Set),
@@ -80,7 +86,7 @@ pub enum Content {
 }
 
 /// What a net is trained and tested on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     /// What is known of it.
     pub meta: Meta,
@@ -88,4 +94,12 @@ pub struct Dataset {
     pub train: Set,
     /// Test segments.
     pub test: Set,
+}
+
+/// A path's last component, also of `.` and `..`.
+fn name_of(path: &Path) -> String {
+    let named = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    named(path)
+        .or_else(|| path.canonicalize().ok().and_then(|path| named(&path)))
+        .unwrap_or_else(|| path.display().to_string())
 }

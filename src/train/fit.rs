@@ -105,7 +105,7 @@ pub fn fit(
     for epoch in 1..=config.epochs {
         plan.write(program.loss_sum, &[0.0])?;
         plan.write(program.correct_sum, &[0.0])?;
-        let order = split::shuffled(dataset.train.len(), config.seed, epoch);
+        let order = split::shuffled(dataset.train.len(), config.seed, epoch as usize);
         let (mut learning_rate, mut seen) = (0.0, 0);
         for (number, rows) in order.chunks(config.batch).enumerate() {
             if step == max_steps {

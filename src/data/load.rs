@@ -1,0 +1,226 @@
+//! The front door: a corpus from whatever `--data` names, or the built-in one.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+use super::cache::{self, Cache, Key};
+use super::prepared::{self, number_tracks, numbered_classes};
+use super::segments::{Progress, Settings, Track, gather, meta, zeros};
+use super::{Content, Corpus, Meta, Set, folder, pickle, synthetic};
+use crate::audio::{FrontEnd, SEGMENT_SAMPLES};
+use crate::error::{Error, Result};
+
+/// Where segments come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// What `--data` named: a folder of genres, a prepared file, or the course's pickle.
+    Path(PathBuf),
+    /// The built-in corpus.
+    Synthetic {
+        /// Tracks of each of the ten genres.
+        tracks_per_genre: usize,
+    },
+}
+
+/// GTZAN's genres; the course's pickle has their numbers only.
+pub const GTZAN: [&str; 10] =
+    ["blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"];
+
+/// The built-in corpus's own seed. It is one fixed corpus, as GTZAN is: a run's seed draws segments and splits of it.
+pub const SYNTHETIC_SEED: u64 = 2016;
+
+/// The name of the built-in corpus wherever results are shown.
+pub const SYNTHETIC_NAME: &str = "synthetic corpus";
+
+/// Loads a corpus through the standard cache; see [`load_with`].
+///
+/// # Errors
+/// As [`load_with`].
+pub fn load(source: &Source, settings: &Settings, progress: Progress) -> Result<Corpus> {
+    load_with(&Cache::standard(), source, settings, progress)
+}
+
+/// Loads a corpus: the kind of a path is decided by its content, not by its name.
+///
+/// A prepared file is taken as it is, with its own front end; everything else is made with `settings`.
+///
+/// # Errors
+/// Whatever keeps the source from being a corpus, in one line.
+pub fn load_with(cache: &Cache, source: &Source, settings: &Settings, progress: Progress) -> Result<Corpus> {
+    let path = match source {
+        Source::Path(path) => path,
+        &Source::Synthetic { tracks_per_genre } => {
+            let key = || synthetic_key(settings, tracks_per_genre);
+            return cache.corpus(key, || synthetic_corpus(settings, tracks_per_genre, progress));
+        }
+    };
+    let found = std::fs::metadata(path).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => Error::data(path, format!("no such file or folder; {ACCEPTED}")),
+        _ => Error::io("cannot read", path)(e),
+    })?;
+    if found.is_dir() {
+        let listing = folder::scan(path)?;
+        let made = cache.corpus(|| folder_key(&listing, settings), || folder::corpus(&listing, settings, progress))?;
+        return Ok(named(made, listing.name));
+    }
+    let unknown = || Error::data(path, format!("not a known kind of data; {ACCEPTED}"));
+    if !found.is_file() {
+        return Err(unknown());
+    }
+    std::fs::File::open(path).map_err(Error::io("cannot open", path))?;
+    if prepared::is_prepared(path) {
+        let mut corpus = prepared::read(path)?;
+        if corpus.meta.front_end != settings.front_end {
+            corpus.notes.push(format!("{}: its own front end is used, not the one asked for", path.display()));
+        }
+        Ok(corpus)
+    } else if pickle::is_pickle(path) {
+        let key = || {
+            let mut key = Key::new("pickle", &settings.front_end)?;
+            key.add(cache::digest(path)?.as_bytes());
+            Ok(key)
+        };
+        let make = || from_pickle(pickle::read(path)?, path, &settings.front_end, progress);
+        Ok(named(cache.corpus(key, make)?, super::name_of(path)))
+    } else {
+        Err(unknown())
+    }
+}
+
+const ACCEPTED: &str =
+    "give a folder whose sub-folders are genres of audio files, a file that `prepare` wrote, or the course's pickle";
+
+/// The same bytes may lie under another name than when they were cached.
+fn named(mut corpus: Corpus, name: String) -> Corpus {
+    corpus.meta.name = name;
+    corpus
+}
+
+fn folder_key(listing: &folder::Listing, settings: &Settings) -> Result<Key> {
+    let mut key = Key::new("folder", &settings.front_end)?;
+    key.add(&settings.segments.to_le_bytes());
+    key.add(&settings.seed.to_le_bytes());
+    let files: Vec<&PathBuf> = listing.classes.iter().flat_map(|class| &class.files).collect();
+    key.add(&files.len().to_le_bytes());
+    let digests: Vec<_> = files.par_iter().map(|file| cache::digest(&listing.root.join(file))).collect();
+    for (file, digest) in files.into_iter().zip(digests) {
+        key.add(file.to_string_lossy().as_bytes());
+        // a file that cannot be read is one of the skipped tracks
+        key.add(digest.map_or(b"unreadable".to_vec(), |digest| digest.as_bytes().to_vec()).as_slice());
+    }
+    for (path, reason) in &listing.ignored {
+        key.add(path.to_string_lossy().as_bytes());
+        key.add(reason.as_bytes());
+    }
+    Ok(key)
+}
+
+fn synthetic_key(settings: &Settings, tracks_per_genre: usize) -> Result<Key> {
+    let mut key = Key::new("synthetic", &settings.front_end)?;
+    key.add(&settings.segments.to_le_bytes());
+    key.add(&settings.seed.to_le_bytes());
+    key.add(&tracks_per_genre.to_le_bytes());
+    key.add(&synthetic::VERSION.to_le_bytes());
+    // one track a genre betrays a generator that was changed without a new version
+    let tracks: Vec<_> =
+        (0..synthetic::GENRES.len()).into_par_iter().map(|genre| synthetic::track(genre, 0, SYNTHETIC_SEED)).collect();
+    tracks.iter().for_each(|track| key.floats(track));
+    Ok(key)
+}
+
+/// Makes the built-in corpus.
+///
+/// # Errors
+/// Fewer than 2 tracks a genre or too many, or settings that make no sense.
+pub fn synthetic_corpus(settings: &Settings, tracks_per_genre: usize, progress: Progress) -> Result<Corpus> {
+    if !(2..100_000).contains(&tracks_per_genre) {
+        return Err(Error::Config(format!("{tracks_per_genre} tracks a genre: at least 2, at most 99999")));
+    }
+    let classes = synthetic::GENRES.map(str::to_owned).to_vec();
+    let track = |i: usize| (i / tracks_per_genre, i % tracks_per_genre);
+    let tracks: Vec<Track> = (0..classes.len() * tracks_per_genre)
+        .map(|i| {
+            let (class, index) = track(i);
+            let stem = format!("{}.{index:05}", classes[class]);
+            Track { class, path: PathBuf::from(&stem), stem }
+        })
+        .collect();
+    let samples = |i: usize| {
+        let (class, index) = track(i);
+        Ok(synthetic::track(class, index, SYNTHETIC_SEED))
+    };
+    let mut meta = meta(SYNTHETIC_NAME.into(), classes, &settings.front_end);
+    meta.synthetic = true;
+    gather(meta, &tracks, samples, settings, progress)
+}
+
+/// Makes a corpus of the course's pickle, which comes with its own segments and its own split.
+///
+/// Up to ten classes are GTZAN's, in alphabetical order; more are called `class 0`, `class 1`, ….
+///
+/// # Errors
+/// An empty side, a segment shorter than 20,462 samples (of a longer one the beginning is used) or with a number that is not finite, labels that are
+/// no class numbers, rows of a track that do not stand together.
+pub fn from_pickle(raw: pickle::Raw, path: &Path, front_end: &FrontEnd, progress: Progress) -> Result<Corpus> {
+    let total = raw.train.segments.len() + raw.test.segments.len();
+    let labels = || raw.train.labels.iter().chain(&raw.test.labels);
+    let Some(&largest) = labels().max() else { return Err(Error::data(path, "holds no segments")) };
+    let classes = if (largest as usize) < GTZAN.len() {
+        GTZAN.map(str::to_owned).to_vec()
+    } else {
+        numbered_classes(largest).map_err(|message| Error::data(path, message))?
+    };
+    let meta = meta(super::name_of(path), classes, front_end);
+    let mut notes = vec![raw.scale_note];
+    for (side, set) in [("train", &raw.train), ("test", &raw.test)] {
+        let longest = set.segments.iter().map(Vec::len).max().unwrap_or(0);
+        if longest > SEGMENT_SAMPLES {
+            notes.push(format!(
+                "{side} set: segments have up to {longest} samples, the first {SEGMENT_SAMPLES} are used"
+            ));
+        }
+    }
+    let trained = raw.train.segments.len();
+    let train = raw_set(raw.train, "train", path, &meta, &|done| progress(done, total))?;
+    let test = raw_set(raw.test, "test", path, &meta, &|done| progress(trained + done, total))?;
+    Ok(Corpus { meta, content: Content::Split { train, test }, skipped: Vec::new(), notes })
+}
+
+fn raw_set(
+    raw: pickle::RawSet,
+    side: &str,
+    path: &Path,
+    meta: &Meta,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Result<Set> {
+    let refuse = |message: String| Error::data(path, format!("{side} set: {message}"));
+    let rows = raw.segments.len();
+    if rows == 0 || raw.labels.len() != rows || raw.tracks.len() != rows {
+        let (labels, tracks) = (raw.labels.len(), raw.tracks.len());
+        return Err(refuse(format!("{rows} segments, {labels} labels and {tracks} tracks do not make a set")));
+    }
+    for (row, segment) in raw.segments.iter().enumerate() {
+        if segment.len() < SEGMENT_SAMPLES {
+            let length = segment.len();
+            return Err(refuse(format!("segment {row} has {length} samples, {SEGMENT_SAMPLES} are needed")));
+        }
+        if let Some(at) = segment.iter().position(|sample| !sample.is_finite()) {
+            return Err(refuse(format!("segment {row}: sample {at} is {}", segment[at])));
+        }
+    }
+    let (tracks, ids) = number_tracks(&raw.labels, &raw.tracks).map_err(refuse)?;
+    let plan = meta.front_end.plan()?;
+    let mut spectrograms = zeros(&[rows, meta.bins, meta.frames])?;
+    let done = AtomicUsize::new(0);
+    raw.segments.into_par_iter().zip(spectrograms.par_chunks_exact_mut(meta.bins * meta.frames)).for_each(
+        |(segment, out)| {
+            plan.transform(&segment[..SEGMENT_SAMPLES], out);
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+        },
+    );
+    let track_names = ids.iter().map(|id| format!("{side} track {id}")).collect();
+    Ok(Set { spectrograms, labels: raw.labels, tracks, track_names })
+}
