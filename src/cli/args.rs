@@ -229,16 +229,14 @@ impl TrainingArgs {
 }
 
 impl DeviceArgs {
-    /// Starts the threads and opens the device; what may surprise is noted.
+    /// Starts the threads and opens the device.
     ///
     /// # Errors
     /// No such device, or it cannot be opened.
-    pub fn open(&self, progress: &Progress) -> Result<Choice> {
+    pub fn open(&self, progress: &mut Progress) -> Result<Choice> {
         self.threads.start()?;
         let choice = Device::choose(&self.device)?;
-        if let Some(note) = &choice.note {
-            progress.note(note);
-        }
+        progress.device(&choice);
         Ok(choice)
     }
 }
@@ -259,5 +257,79 @@ impl ThreadArgs {
 fn set<T: Copy>(field: &mut T, given: Option<T>) {
     if let Some(value) = given {
         *field = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        training: TrainingArgs,
+        #[command(flatten)]
+        data: DataArgs,
+    }
+
+    fn config(flags: &str) -> Config {
+        let line = Line::try_parse_from(std::iter::once("x").chain(flags.split_whitespace())).unwrap();
+        line.training.config(Architecture::Deep, 7, &line.data)
+    }
+
+    #[test]
+    fn without_flags_a_config_is_the_presets_and_the_seed_decides_the_split() {
+        for (flags, preset) in [("", Preset::Report), ("--preset paper", Preset::Paper)] {
+            let mut expected = Config::preset(preset, Architecture::Deep);
+            (expected.seed, expected.data.seed) = (7, 7);
+            assert_eq!(config(flags), expected);
+        }
+        assert_eq!(config("--split-seed 1").data.seed, 1);
+        assert_eq!(config("--split-seed 1").seed, 7);
+    }
+
+    #[test]
+    fn every_value_has_its_flag() {
+        let flags = "--preset paper --epochs 3 --activation tanh --slope -0.5 --conv-bias false --dense-activation false \
+            --dropout 0.5 --dropout-at merge --l1 0.1 --lr 0.2 --schedule exp --decay-rate 0.7 --decay-steps 50 \
+            --decay-unit epochs --beta1 0.1 --beta2 0.2 --epsilon 0.3 --batch 4 --data d --segments 5 --split-seed 6 \
+            --test-fraction 0.4 --folds 8 --fold 7 --synthetic-tracks 9";
+        let data = Data {
+            path: Some("d".into()),
+            synthetic_tracks: 9,
+            segments: 5,
+            seed: 6,
+            test_fraction: 0.4,
+            folds: 8,
+            fold: 7,
+            ..Data::default()
+        };
+        // written out, so that a new field is missed here
+        let expected = Config {
+            preset: Preset::Paper,
+            model: Architecture::Deep,
+            activation: Activation::Tanh,
+            slope: -0.5,
+            conv_bias: false,
+            dense_activation: false,
+            dropout: 0.5,
+            dropout_at: DropoutAt::Merge,
+            l1: 0.1,
+            learning_rate: 0.2,
+            schedule: Schedule::Exp,
+            decay_rate: 0.7,
+            decay_steps: 50.0,
+            decay_unit: DecayUnit::Epochs,
+            beta1: 0.1,
+            beta2: 0.2,
+            epsilon: 0.3,
+            epochs: 3,
+            batch: 4,
+            seed: 7,
+            data,
+        };
+        assert_eq!(config(flags), expected);
     }
 }

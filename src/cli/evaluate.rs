@@ -61,7 +61,7 @@ impl Args {
             config.data.path.clone_from(&self.data);
         }
         let mut progress = Progress::new(self.output.quiet);
-        let choice = self.device.open(&progress)?;
+        let choice = self.device.open(&mut progress)?;
         let loaded = experiments::load(&config.data, &self.cache.cache(), &progress.tracks())?;
         progress.loaded(&loaded);
         let (meta, data) = (&loaded.dataset.meta, DataSummary::of(&loaded.dataset));

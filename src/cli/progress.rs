@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::device::Choice;
 use crate::error::Result;
 use crate::experiments::Loaded;
 use crate::experiments::replication::Watcher;
@@ -18,6 +19,8 @@ use crate::train::results::DataSummary;
 #[derive(Clone, Debug)]
 pub struct Progress {
     how: How,
+    /// Said once there are data, so that an error before is the only line.
+    device: Option<String>,
     /// Tracks left out so far, each with the reason.
     skipped: Vec<(PathBuf, String)>,
 }
@@ -37,7 +40,7 @@ impl Progress {
             false if std::io::stderr().is_terminal() => How::Bars,
             false => How::Lines,
         };
-        Progress { how, skipped: Vec::new() }
+        Progress { how, device: None, skipped: Vec::new() }
     }
 
     /// One line that is good to know.
@@ -45,6 +48,12 @@ impl Progress {
         if self.how != How::Quiet {
             warn(line);
         }
+    }
+
+    /// Keeps the name of the device, and what may surprise about it, for [`Progress::loaded`].
+    pub fn device(&mut self, choice: &Choice) {
+        let note = choice.note.as_ref().map_or(String::new(), |note| format!(" ({note})"));
+        self.device = Some(format!("{}{note}", choice.description));
     }
 
     /// A bar of `total` steps, hidden where bars are not shown; `{prefix}` and `{msg}` are free.
@@ -91,6 +100,9 @@ impl Progress {
             classes.len()
         ));
         loaded.notes.iter().for_each(|note| self.note(note));
+        if let Some(device) = self.device.take() {
+            self.note(&device);
+        }
         for track in &loaded.skipped {
             if !self.skipped.contains(track) {
                 self.skipped.push(track.clone());
@@ -98,11 +110,10 @@ impl Progress {
         }
     }
 
-    /// Names the tracks that were skipped, also with --quiet: results depend on them.
+    /// Names what was left out of the data, also with --quiet: results depend on it.
     pub fn finish(self) -> Vec<(PathBuf, String)> {
         if !self.skipped.is_empty() {
-            let n = self.skipped.len();
-            warn(&format!("{n} track{} skipped:", if n == 1 { "" } else { "s" }));
+            warn(&format!("{} left out:", self.skipped.len()));
         }
         self.skipped.iter().for_each(|(path, reason)| warn(&format!("  {}: {reason}", path.display())));
         self.skipped

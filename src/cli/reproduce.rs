@@ -62,8 +62,7 @@ impl Args {
         configs.iter().try_for_each(Config::check)?;
         crate::files::check_free(self.out.as_deref())?;
         let mut progress = Progress::new(self.output.quiet);
-        let choice = self.device.open(&progress)?;
-        progress.note(&format!("on {}", choice.description));
+        let choice = self.device.open(&mut progress)?;
         let device = (&choice.device, choice.description.as_str());
         let cache = self.data.cache.cache();
         let (folder, runs) = replication::run(&configs, self.out.as_deref(), &cache, device, &mut progress)?;

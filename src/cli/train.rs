@@ -73,10 +73,9 @@ impl Args {
         files::check_free(self.out.as_deref())?;
         files::check_free(self.trace.as_deref())?;
         let mut progress = Progress::new(self.output.quiet);
-        let choice = self.device.open(&progress)?;
+        let choice = self.device.open(&mut progress)?;
         let loaded = experiments::load(&config.data, &self.data.cache.cache(), &progress.tracks())?;
         progress.loaded(&loaded);
-        progress.note(&format!("on {}", choice.description));
 
         let folder = files::run_folder(self.out.as_deref(), "train")?;
         let options = Options { trace: self.trace, max_steps: self.max_steps };
