@@ -9,6 +9,7 @@ pub mod files;
 pub mod models;
 pub mod nn;
 pub mod ops;
+pub mod report;
 pub mod rng;
 pub mod run;
 pub mod tape;
