@@ -24,7 +24,7 @@
 
 use rayon::prelude::*;
 
-use super::kernels::{LANES, Runs, correlate, max_shifts};
+use super::kernels::{LANES, Runs, VECTOR, add_rows, correlate, max_shifts};
 use super::{expect, once, scratch};
 use crate::error::{Error, Result};
 use crate::shader;
@@ -209,9 +209,9 @@ impl Correlation {
         self.w_out + self.k_w - 1
     }
 
-    /// Floats of an image with its side padding.
+    /// Floats of an image with its side padding, and a vector that the last row may be read beyond by.
     fn widened_len(&self) -> usize {
-        self.c_in * self.h * self.wide()
+        self.c_in * self.h * self.wide() + VECTOR
     }
 
     /// Copies an image between `left` zeros and as many as the last tap needs after.
@@ -221,6 +221,7 @@ impl Correlation {
             out[self.left..self.left + self.w].copy_from_slice(row);
             out[self.left + self.w..].fill(0.0);
         }
+        widened[self.c_in * self.h * self.wide()..].fill(0.0);
     }
 
     /// Weights as the kernel reads them, `[blocks, taps, LANES]`: `weight_of(channel, tap)`, zero beyond the last channel.
@@ -331,23 +332,30 @@ impl Correlation {
         });
     }
 
-    /// One multiple of an input row is added for every kernel row and every element of `grad` that is not zero.
+    /// One multiple of an input row is added for every kernel row and every element of `grad` that is not zero. Rows of
+    /// sums are as long as whole vectors; what the last vector gathers beyond the kernel is dropped in the end.
     fn grad_weight_sparse(&self, widened: &[f32], grad: &[f32], out: &mut [f32]) {
         let Self { k_h, k_w, top, h_out, w_out, .. } = *self;
-        let wide = self.wide();
-        out.fill(0.0);
-        for (out, grad) in out.chunks_exact_mut(self.taps()).zip(grad.chunks_exact(h_out * w_out)) {
-            for (place, &g) in grad.iter().enumerate().filter(|(_, g)| **g != 0.0) {
-                let (i, j) = (place / w_out, place % w_out);
-                for (row, out) in out.chunks_exact_mut(k_w).enumerate() {
-                    let (c, r) = (row / k_h, row % k_h);
-                    if let Some(h) = (i + r).checked_sub(top).filter(|&h| h < self.h) {
-                        let input = &widened[(c * self.h + h) * wide + j..][..k_w];
-                        out.iter_mut().zip(input).for_each(|(out, x)| *out += g * x);
+        let (wide, vectors) = (self.wide(), k_w.div_ceil(VECTOR));
+        scratch::with(self.c_in * k_h * vectors * VECTOR, |sums| {
+            for (out, grad) in out.chunks_exact_mut(self.taps()).zip(grad.chunks_exact(h_out * w_out)) {
+                sums.fill(0.0);
+                for (i, grad) in grad.chunks_exact(w_out).enumerate() {
+                    let (from, to) = (top.saturating_sub(i), k_h.min((self.h + top).saturating_sub(i)));
+                    for (j, &g) in grad.iter().enumerate().filter(|(_, g)| **g != 0.0) {
+                        for c in 0..self.c_in {
+                            let rows = c * k_h + from..c * k_h + to.max(from);
+                            let sums = &mut sums.as_chunks_mut::<VECTOR>().0[rows.start * vectors..rows.end * vectors];
+                            let input = &widened[(c * self.h + (i + from).saturating_sub(top)) * wide + j..];
+                            add_rows(g, input, wide, sums, vectors);
+                        }
                     }
                 }
+                for (out, sums) in out.chunks_exact_mut(k_w).zip(sums.chunks_exact(vectors * VECTOR)) {
+                    out.copy_from_slice(&sums[..k_w]);
+                }
             }
-        }
+        });
     }
 }
 

@@ -177,6 +177,40 @@ fn sums<const P: usize, const FMA: bool>(weight: &[[f32; LANES]], input: &[f32],
     sums
 }
 
+/// Floats of a vector of [`add_rows`].
+pub const VECTOR: usize = 8;
+
+/// `out[r][s] += factor * input[r * stride + s]` for every row of `out`, `[rows, vectors * VECTOR]`.
+///
+/// # Panics
+/// If a row leaves `input`.
+pub fn add_rows(factor: f32, input: &[f32], stride: usize, out: &mut [[f32; VECTOR]], vectors: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: the machine has AVX2 and FMA, which is all that the function asks for.
+        return unsafe { add_rows_avx2(factor, input, stride, out, vectors) };
+    }
+    add_rows_of::<false>(factor, input, stride, out, vectors);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn add_rows_avx2(factor: f32, input: &[f32], stride: usize, out: &mut [[f32; VECTOR]], vectors: usize) {
+    add_rows_of::<true>(factor, input, stride, out, vectors);
+}
+
+#[inline(always)]
+fn add_rows_of<const FMA: bool>(factor: f32, input: &[f32], stride: usize, out: &mut [[f32; VECTOR]], vectors: usize) {
+    for (r, out) in out.chunks_exact_mut(vectors).enumerate() {
+        let input = input[r * stride..][..vectors * VECTOR].as_chunks::<VECTOR>().0;
+        for (out, x) in out.iter_mut().zip(input) {
+            for (out, x) in out.iter_mut().zip(x) {
+                *out = if FMA { x.mul_add(factor, *out) } else { x * factor + *out };
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +249,19 @@ mod tests {
                     // Small whole numbers: every order and rounding gives the same.
                     assert_eq!([kernels[0][p][c], kernels[1][p][c]], [expected; 2], "{shifts} {p} {c}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_added_by_hand() {
+        let input: Vec<f32> = (0..100).map(|i| i as f32).collect();
+        for vectors in [1, 2, 3] {
+            let mut out = vec![[1.0; VECTOR]; 3 * vectors];
+            add_rows(2.0, &input, 30, &mut out, vectors);
+            for (i, out) in out.as_flattened().iter().enumerate() {
+                let width = vectors * VECTOR;
+                assert_eq!(*out, 1.0 + 2.0 * (i / width * 30 + i % width) as f32, "{vectors} {i}");
             }
         }
     }

@@ -64,17 +64,54 @@ impl MaxPool2d {
     }
 
     /// The maximum of window (i, j) of one plane and its place there.
-    fn winner<T: Copy + PartialOrd>(&self, plane: &[T], i: usize, j: usize) -> (T, usize) {
+    fn winner(&self, plane: &[f64], i: usize, j: usize) -> (f64, usize) {
         let mut place = i * self.k_h * self.w + j * self.k_w;
-        let mut best = plane[place];
         for r in i * self.k_h..(i + 1) * self.k_h {
-            for (s, &x) in plane[r * self.w + j * self.k_w..][..self.k_w].iter().enumerate() {
-                if x > best {
-                    (best, place) = (x, r * self.w + j * self.k_w + s);
+            for s in j * self.k_w..(j + 1) * self.k_w {
+                place = if plane[r * self.w + s] > plane[place] { r * self.w + s } else { place };
+            }
+        }
+        (plane[place], place)
+    }
+
+    /// The maxima and their places for row `i` of windows; the study's window widths are unrolled.
+    fn winners(&self, plane: &[f32], i: usize, best: &mut [f32], place: &mut [f32]) {
+        match self.k_w {
+            1 => self.winners_of_width::<1>(plane, i, best, place),
+            2 => self.winners_of_width::<2>(plane, i, best, place),
+            5 => self.winners_of_width::<5>(plane, i, best, place),
+            20 => self.winners_of_width::<20>(plane, i, best, place),
+            _ => {
+                for (j, (best, place)) in best.iter_mut().zip(place).enumerate() {
+                    let windows = (0..self.k_h).map(|r| (i * self.k_h + r) * self.w + j * self.k_w);
+                    let places = windows.flat_map(|first| first..first + self.k_w);
+                    let first = i * self.k_h * self.w + j * self.k_w;
+                    let winner =
+                        places.fold(first, |winner, place| if plane[place] > plane[winner] { place } else { winner });
+                    (*best, *place) = (plane[winner], winner as f32);
                 }
             }
         }
-        (best, place)
+    }
+
+    /// Rows outermost; the comparisons select rather than branch, so that the compiler can vectorise over the windows.
+    fn winners_of_width<const K_W: usize>(&self, plane: &[f32], i: usize, best: &mut [f32], place: &mut [f32]) {
+        let base = i * self.k_h * self.w;
+        for ((j, best), place) in (0i32..).zip(best.iter_mut()).zip(place.iter_mut()) {
+            (*best, *place) = (plane[base + j as usize * K_W], base as f32 + (j * K_W as i32) as f32);
+        }
+        for r in i * self.k_h..(i + 1) * self.k_h {
+            let first = (r * self.w) as f32;
+            let row = plane[r * self.w..][..self.w].as_chunks::<K_W>().0;
+            for ((j, window), (best, place)) in (0i32..).zip(row).zip(best.iter_mut().zip(place.iter_mut())) {
+                let (mut x, mut here) = (*best, *place);
+                for (s, &value) in window.iter().enumerate() {
+                    here = if value > x { first + (j * K_W as i32 + s as i32) as f32 } else { here };
+                    x = if value > x { value } else { x };
+                }
+                (*best, *place) = (x, here);
+            }
+        }
     }
 
     /// For every element of a plane, the number of its window, if it has one.
@@ -111,10 +148,8 @@ impl Op for MaxPool2d {
         let (out_h, out_w) = self.out();
         let planes = output.par_chunks_mut(out_h * out_w).zip(argmax.par_chunks_mut(out_h * out_w));
         planes.zip(read[0].par_chunks(self.h * self.w)).for_each(|((output, argmax), plane)| {
-            for (o, (output, argmax)) in output.iter_mut().zip(argmax).enumerate() {
-                let (best, place) = self.winner(plane, o / out_w, o % out_w);
-                (*output, *argmax) = (best, place as f32);
-            }
+            let rows = output.chunks_exact_mut(out_w).zip(argmax.chunks_exact_mut(out_w));
+            rows.enumerate().for_each(|(i, (best, place))| self.winners(plane, i, best, place));
         });
     }
 

@@ -1,0 +1,203 @@
+//! What a person reads of finished runs: tables beside the published numbers, training curves, confusion matrices.
+//!
+//! It reads results and trains nothing. Read [`published`] first (what stands beside), then [`tables`], then the two
+//! pictures, [`curves`] and [`confusion`]. Results on the built-in corpus say `synthetic` wherever they appear.
+
+pub mod confusion;
+pub mod curves;
+pub mod published;
+pub mod tables;
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::audio::FrontEnd;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::train::config::{Config, Preset, Schedule};
+use crate::train::results::{DataSummary, Results, Run};
+
+use published::Experiment;
+
+/// Writes `tables.md`, `curves.svg` and one `confusion-<model>.svg` a run (`confusion-<model>-seed<k>.svg` where a model
+/// has several runs) into the existing `folder`.
+///
+/// # Errors
+/// [`Error::Config`] without runs or with damaged results; [`Error::Io`] if the disk refuses.
+pub fn write(folder: &Path, runs: &[Run]) -> Result<()> {
+    let curves = curves::training_curves(runs)?;
+    let matrices: Vec<String> =
+        runs.iter().map(|run| confusion::confusion_matrix(&run.results)).collect::<Result<_>>()?;
+    files::replace(&folder.join("tables.md"), tables::document(runs).as_bytes())?;
+    files::replace(&folder.join("curves.svg"), curves.as_bytes())?;
+    for (name, svg) in confusion_names(runs).iter().zip(&matrices) {
+        files::replace(&folder.join(name), svg.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Writes `curves.svg` and `confusion.svg` into the run's own folder.
+///
+/// # Errors
+/// [`Error::Config`] for damaged results; [`Error::Io`] if the disk refuses.
+pub fn write_run(run: &Run) -> Result<()> {
+    let curves = curves::training_curves(std::slice::from_ref(run))?;
+    let matrix = confusion::confusion_matrix(&run.results)?;
+    files::replace(&run.folder.join("curves.svg"), curves.as_bytes())?;
+    files::replace(&run.folder.join("confusion.svg"), matrix.as_bytes())
+}
+
+/// One file name a run, all different.
+fn confusion_names(runs: &[Run]) -> Vec<String> {
+    let mut taken = HashSet::new();
+    let name = |run: &Run| {
+        let Results { model, seed, .. } = run.results;
+        let several = runs.iter().filter(|other| other.results.model == model).count() > 1;
+        let stem = if several { format!("confusion-{model}-seed{seed}") } else { format!("confusion-{model}") };
+        // The same seed can come twice: other settings, another fold.
+        let mut name = format!("{stem}.svg");
+        for number in 2.. {
+            if taken.insert(name.clone()) {
+                break;
+            }
+            name = format!("{stem}-{number}.svg");
+        }
+        name
+    };
+    runs.iter().map(name).collect()
+}
+
+/// Runs that differ in nothing but seed, split and fold, in order of appearance: what a mean is taken over.
+fn groups(runs: &[Run]) -> Vec<Vec<&Run>> {
+    let key = |run: &Run| {
+        let mut config = run.config.clone();
+        (config.seed, config.data.seed, config.data.fold) = (0, 0, 0);
+        // Which tracks fall into the test set depends on the fold; what the data are does not.
+        let data = DataSummary {
+            train_tracks: 0,
+            test_tracks: 0,
+            train_segments: 0,
+            test_segments: 0,
+            ..run.results.data.clone()
+        };
+        (config, data, run.results.epochs)
+    };
+    let mut groups: Vec<Vec<&Run>> = Vec::new();
+    for run in runs {
+        match groups.iter_mut().find(|group| key(group[0]) == key(run)) {
+            Some(group) => group.push(run),
+            None => groups.push(vec![run]),
+        }
+    }
+    groups
+}
+
+/// Which published experiment `config` repeats.
+fn experiment(config: &Config) -> Experiment {
+    match (&config.data.front_end, config.schedule) {
+        (FrontEnd::Mel(_), Schedule::Constant) => Experiment::Replication,
+        (FrontEnd::Mel(_), Schedule::Exp) => Experiment::Exp,
+    }
+}
+
+/// `deep, preset report, EXP`.
+fn variant(run: &Run) -> String {
+    let preset = match run.config.preset {
+        Preset::Paper => "paper",
+        Preset::Report => "report",
+    };
+    match experiment(&run.config) {
+        Experiment::Replication => format!("{}, preset {preset}", run.results.model),
+        other => format!("{}, preset {preset}, {other}", run.results.model),
+    }
+}
+
+/// A name a group, all different: what was varied, or else the folder of its first run.
+fn group_names(groups: &[Vec<&Run>]) -> Vec<String> {
+    let plain = |group: &Vec<&Run>| (variant(group[0]), group[0].results.epochs, data_label(&group[0].results.data));
+    let name = |group: &Vec<&Run>| {
+        let alone = groups.iter().filter(|other| plain(other) == plain(group)).count() == 1;
+        let folder = group[0].folder.file_name().unwrap_or_default().to_string_lossy();
+        if alone { plain(group).0 } else { format!("{} ({})", plain(group).0, clean(&folder, 24)) }
+    };
+    groups.iter().map(name).collect()
+}
+
+/// The data's name as it is shown; the built-in corpus always says `synthetic`.
+fn data_label(data: &DataSummary) -> String {
+    let name = clean(&data.name, 48);
+    if data.synthetic && !name.to_lowercase().contains("synthetic") { format!("{name} (synthetic)") } else { name }
+}
+
+/// The names of all data of `runs`, each once.
+fn data_labels(runs: &[Run]) -> String {
+    let mut labels: Vec<String> = Vec::new();
+    for label in runs.iter().map(|run| data_label(&run.results.data)) {
+        if !labels.contains(&label) {
+            labels.push(label);
+        }
+    }
+    labels.join(", ")
+}
+
+/// What must stand beside every number measured on the built-in corpus.
+const SYNTHETIC: &str = "synthetic corpus: not comparable with the published numbers";
+
+/// `1 epoch`, `2 epochs`.
+fn counted(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+/// `text` on one line of at most `longest` characters, without the control characters that neither a terminal nor XML
+/// should see.
+fn clean(text: &str, longest: usize) -> String {
+    let printable = |c: char| if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') { '\u{fffd}' } else { c };
+    let mut kept: String = text.chars().take(longest).map(printable).collect();
+    if text.chars().nth(longest).is_some() {
+        kept.pop();
+        kept.push('…');
+    }
+    kept
+}
+
+/// Near-black text on white.
+const INK: RGBColor = RGBColor(34, 34, 34);
+/// Secondary text.
+const GREY: RGBColor = RGBColor(96, 96, 96);
+/// The synthetic label.
+const WARNING: RGBColor = RGBColor(176, 58, 0);
+
+/// An area in pixels.
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// Draws an SVG of `size` on white; `title` becomes its text alternative.
+fn svg(size: (u32, u32), title: &str, draw: impl FnOnce(&Area) -> Drawn) -> Result<String> {
+    let mut text = String::new();
+    let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
+    area.fill(&WHITE).and_then(|()| draw(&area)).and_then(|()| area.present()).map_err(undrawable)?;
+    drop(area);
+    let title = title.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    Ok(text.replacen(">\n", &format!(" role=\"img\">\n<title>{title}</title>\n"), 1))
+}
+
+/// What drawing into a string returns.
+type Drawn = std::result::Result<(), DrawingAreaErrorKind<std::io::Error>>;
+
+fn undrawable(error: DrawingAreaErrorKind<std::io::Error>) -> Error {
+    Error::Config(format!("cannot draw: {error}"))
+}
+
+/// A font whose em is `pixels` high in the SVG (plotters divides what it is given by 1.24).
+fn font(pixels: f64) -> FontDesc<'static> {
+    ("sans-serif", pixels * 1.24).into_font()
+}
+
+/// One line of text; `at` is its middle in height.
+fn label(area: &Area, text: &str, at: (i32, i32), pixels: f64, colour: RGBColor, side: HPos) -> Drawn {
+    let style = font(pixels).color(&colour).pos(Pos::new(side, VPos::Center));
+    area.draw(&Text::new(text.to_string(), at, style))
+}

@@ -1,0 +1,345 @@
+//! What a person reads of finished runs: numbers, labels, pictures, odd names, and no panic on nothing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+
+use genregrad::models::Architecture::{self, Deep, Shallow};
+use genregrad::report::{self, confusion, curves, published, tables};
+use genregrad::train::config::{Config, Preset, Schedule};
+use genregrad::train::evaluate::{Accuracies, TrackPrediction};
+use genregrad::train::fit::Epoch;
+use genregrad::train::results::{DataSummary, Results, Run};
+
+const SYNTHETIC: &str = "synthetic corpus: not comparable with the published numbers";
+
+/// A run on the built-in corpus with `raw` as its accuracy, and 1, 2 and 3 more as the others.
+fn run(model: Architecture, seed: u64, epochs: u32, raw: f64) -> Run {
+    let classes: Vec<String> = published::GENRES.iter().map(ToString::to_string).collect();
+    let config = Config { seed, epochs, ..Config::preset(Preset::Report, model) };
+    let track = |k: u32| TrackPrediction {
+        track: format!("t{k}"),
+        label: k % 10,
+        max: k % 10,
+        max_probabilities: k % 10,
+        maj: k % 10,
+    };
+    let curve = |epoch: u32| Epoch {
+        epoch,
+        learning_rate: 5e-5,
+        loss: 1500.0 / f64::from(epoch).sqrt() + 10.0 * seed as f64,
+        train_accuracy: 100.0 - 85.0 / f64::from(epoch).sqrt(),
+        test_accuracy: raw + 2.0 * seed as f64 - (raw - 10.0) / f64::from(epoch),
+    };
+    Run {
+        folder: "runs/train-1".into(),
+        config,
+        results: Results {
+            model,
+            preset: Preset::Report,
+            seed,
+            epochs,
+            steps: 750 * epochs,
+            parameters: 2_060_610,
+            data: DataSummary {
+                name: "synthetic corpus".to_string(),
+                synthetic: true,
+                classes,
+                train_tracks: 120,
+                test_tracks: 40,
+                train_segments: 1800,
+                test_segments: 600,
+                spectrogram: [80, 80],
+            },
+            accuracies: Accuracies { raw, max: raw + 1.0, max_probabilities: raw + 2.0, maj: raw + 3.0 },
+            confusion: published::CONFUSION.map(|row| row.to_vec()).to_vec(),
+            tracks: (0..40).map(track).collect(),
+            device: "CPU, 2 threads".to_string(),
+            seconds: 61.4,
+        },
+        epochs: (1..=epochs).map(curve).collect(),
+    }
+}
+
+/// The same on a folder of real tracks called `name` with `classes`; the matrix is diagonal.
+fn real(mut run: Run, name: &str, classes: &[&str]) -> Run {
+    let data = &mut run.results.data;
+    (data.name, data.synthetic) = (name.to_string(), false);
+    data.classes = classes.iter().map(ToString::to_string).collect();
+    let n = classes.len();
+    run.results.confusion = (0..n).map(|k| (0..n).map(|j| if j == k { 7 } else { 0 }).collect()).collect();
+    run
+}
+
+/// Every tag is closed in order, every `&` begins an entity, and the root is one `<svg>`.
+fn assert_well_formed(svg: &str) {
+    let mut open = Vec::new();
+    let mut rest = svg;
+    let mut roots = 0;
+    while let Some(start) = rest.find('<') {
+        assert!(!rest[..start].contains('>'), "a bare > in {}", &rest[..start]);
+        let end = start + rest[start..].find('>').expect("an open tag");
+        let tag = &rest[start + 1..end];
+        assert!(!tag.contains('<') && tag.matches('"').count().is_multiple_of(2), "{tag}");
+        match tag.strip_prefix('/') {
+            Some(name) => assert_eq!(open.pop(), Some(name)),
+            None if tag.ends_with('/') => {}
+            None => {
+                roots += usize::from(open.is_empty());
+                open.push(tag.split_whitespace().next().unwrap());
+            }
+        }
+        rest = &rest[end + 1..];
+    }
+    assert!(svg.starts_with("<svg ") && open.is_empty() && roots == 1 && rest.trim().is_empty());
+    for after in svg.split('&').skip(1) {
+        assert!(["amp;", "lt;", "gt;", "quot;", "apos;"].iter().any(|entity| after.starts_with(entity)), "&{after}");
+    }
+    assert!(svg.chars().all(|c| c == '\n' || !c.is_control()));
+    assert!(!svg.contains("NaN") && !svg.contains("inf") && !svg.contains("href"));
+}
+
+/// The lines of `text` that hold all of `parts`.
+fn lines<'a>(text: &'a str, parts: &[&str]) -> Vec<&'a str> {
+    text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).collect()
+}
+
+#[test]
+fn seeds_are_averaged_and_the_published_numbers_stand_beside() {
+    // 60, 62, 67: mean 63, sd sqrt(13) = 3.61.
+    let runs: Vec<Run> = [60.0, 62.0, 67.0]
+        .iter()
+        .zip(1..)
+        .map(|(&raw, seed)| run(Shallow, seed, 100, raw))
+        .chain([run(Deep, 1, 100, 70.0)])
+        .collect();
+    for text in [tables::replication_text(&runs), tables::replication_markdown(&runs)] {
+        let ours = lines(&text, &["shallow", "ours", "synthetic corpus", "3 seeds"]);
+        assert_eq!(ours.len(), 1, "{text}");
+        for number in ["63.00 ± 3.61", "64.00 ± 3.61", "65.00 ± 3.61", "66.00 ± 3.61", " 100 "] {
+            assert!(ours[0].contains(number), "{number} in {}", ours[0]);
+        }
+        assert_eq!(
+            lines(&text, &["shallow", "report, section VII", "GTZAN, ten genres", "65.20", "81.20", "78.90"]).len(),
+            1
+        );
+        assert_eq!(
+            lines(&text, &["shallow", "paper, table 2", "66.56 ± 0.69", "78.10 ± 0.89", "77.80 ± 0.52"]).len(),
+            1
+        );
+        let deep = lines(&text, &["deep", "ours", "1 seed", "70.00", "71.00", "72.00", "73.00"]);
+        assert!(deep.len() == 1 && !deep[0].contains('±'), "{text}");
+        assert_eq!(lines(&text, &["deep", "report, section VII", "68.60", "83.20", "82.40"]).len(), 1);
+        assert!(text.contains(SYNTHETIC) && text.contains("1 seed: the spread is not known"));
+        assert!(text.contains("over 3 seeds: few") && !text.contains("fewer than the 100"));
+    }
+}
+
+#[test]
+fn real_data_are_not_called_synthetic_but_their_differences_are_said() {
+    let five = real(run(Shallow, 1, 20, 80.0), "five", &["blues", "disco", "jazz", "metal", "pop"]);
+    let text = tables::replication_text(&[five]);
+    assert!(!text.contains("synthetic"), "{text}");
+    assert!(text.contains("five has 5 classes, GTZAN ten: not the task of the published numbers"));
+    assert!(text.contains("ours after 20 epochs, fewer than the 100 of the published numbers"));
+    let ten = tables::replication_text(&[real(run(Shallow, 1, 100, 65.0), "genres", &published::GENRES)]);
+    assert!(!ten.contains("not the task") && !ten.contains("fewer than") && ten.contains("data: genres"));
+}
+
+#[test]
+fn only_runs_that_differ_in_seed_or_fold_are_averaged() {
+    let mut exp = run(Deep, 2, 100, 60.0);
+    exp.config.schedule = Schedule::Exp;
+    let runs = [run(Deep, 1, 100, 50.0), exp, run(Deep, 3, 50, 70.0), run(Deep, 4, 200, 80.0)];
+    let text = tables::replication_text(&runs);
+    assert_eq!(lines(&text, &["ours"]).iter().filter(|line| line.contains("1 seed ")).count(), 4, "{text}");
+    // EXP has its own published row, and 200 epochs theirs.
+    assert_eq!(lines(&text, &["report, section X.C", "69.70", "84.40", "81.60"]).len(), 1);
+    assert_eq!(lines(&text, &["report, section VII", "200", "84.80", "83.20"]).len(), 1);
+    assert_eq!(lines(&text, &["report, section VII", " 100 "]).len(), 1);
+
+    let mut folds = [run(Deep, 1, 100, 50.0), run(Deep, 1, 100, 60.0)];
+    for (fold, run) in folds.iter_mut().enumerate() {
+        (run.config.data.folds, run.config.data.fold) = (4, fold);
+    }
+    assert_eq!(lines(&tables::replication_text(&folds), &["ours", "2 folds", "55.00 ± 7.07"]).len(), 1);
+}
+
+#[test]
+fn the_confusion_table_is_figure_7s() {
+    let results = run(Deep, 1, 100, 70.0).results;
+    for text in [tables::confusion(&results).to_string(), tables::confusion_markdown(&results)] {
+        let rock: Vec<&str> =
+            lines(&text, &["rock"])[0].split(['│', '┆', '|']).map(str::trim).filter(|s| !s.is_empty()).collect();
+        assert_eq!(rock, ["rock", "0", "1", "2", "0", "0", "0", "2", "3", "0", "17", "68.0"]);
+        assert_eq!(lines(&text, &["truth", "bl", "cl", "co", "di", "hi", "ja", "me", "po", "re", "ro"]).len(), 1);
+    }
+    assert!(tables::confusion_markdown(&results).contains("synthetic corpus"));
+}
+
+#[test]
+fn the_pictures_say_what_they_show() {
+    let runs = [run(Shallow, 1, 30, 60.0), run(Shallow, 2, 30, 62.0), run(Deep, 1, 30, 65.0)];
+    let svg = curves::training_curves(&runs).unwrap();
+    assert_well_formed(&svg);
+    for text in [
+        "training loss (sum over batches)",
+        "raw accuracy (%)",
+        "epoch",
+        "shallow, preset report, 30 epochs, mean of 2 seeds",
+        "deep, preset report, 30 epochs, seed 1",
+        "Training curves: synthetic corpus",
+        SYNTHETIC,
+    ] {
+        assert!(svg.contains(text), "{text}");
+    }
+    let svg = confusion::confusion_matrix(&runs[2].results).unwrap();
+    assert_well_formed(&svg);
+    for text in published::GENRES.iter().chain(&["80.0 %", "68.0 %", "max: 66.00 % of 40 test tracks", SYNTHETIC]) {
+        assert!(svg.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn odd_class_names_and_data_names_are_escaped() {
+    let odd = [
+        "r&b",
+        "<rock>",
+        "a|b",
+        "\"drum' n bass\"",
+        "bell\u{7}\n",
+        "日本の歌謡曲と演歌、とても長い名前のジャンル、続く",
+    ];
+    let run = real(run(Deep, 1, 3, 60.0), "</svg><script>&\u{1b}[31m", &odd);
+    let svg = confusion::confusion_matrix(&run.results).unwrap();
+    assert_well_formed(&svg);
+    assert!(svg.contains("r&amp;b") && svg.contains("&lt;rock&gt;") && !svg.contains("<script"));
+    assert_well_formed(&curves::training_curves(std::slice::from_ref(&run)).unwrap());
+    let markdown = tables::document(std::slice::from_ref(&run));
+    assert!(markdown.contains(r"\<rock\>") && markdown.contains(r"a\|b"));
+    assert!(!markdown.replace(r"\<", "").contains('<'), "{markdown}");
+    assert!(!tables::replication_text(&[run]).contains('\u{1b}'));
+}
+
+#[test]
+fn two_classes_twenty_classes_and_one_epoch() {
+    let two = real(run(Shallow, 1, 1, 50.0), "two", &["a", "b"]);
+    let svg = confusion::confusion_matrix(&two.results).unwrap();
+    assert_well_formed(&svg);
+    assert_eq!(svg.matches("100.0 %").count(), 2);
+    // One point a line: markers, in both panels.
+    let svg = curves::training_curves(&[two]).unwrap();
+    assert_well_formed(&svg);
+    assert_eq!(svg.matches("<circle").count(), 3);
+    // A run that stopped after its first epoch, beside a long one, is still a point.
+    let mixed = curves::training_curves(&[run(Shallow, 1, 1, 50.0), run(Deep, 1, 40, 50.0)]).unwrap();
+    assert_eq!(mixed.matches("<circle").count(), 3);
+
+    let names: Vec<String> = (1..=20).map(|k| format!("progressive {k}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let twenty = real(run(Shallow, 1, 2, 50.0), "twenty", &names);
+    let svg = confusion::confusion_matrix(&twenty.results).unwrap();
+    assert_well_formed(&svg);
+    // The first letters do not tell them apart: numbers on top and in front.
+    assert!(
+        (1..=20).all(
+            |k| svg.contains(&format!("\n{k} progressive {k}\n")) || svg.contains(&format!(">{k} progressive {k}"))
+        )
+    );
+    assert_eq!(tables::abbreviations(&twenty.results.data.classes)[19], "20");
+}
+
+#[test]
+fn many_runs_get_many_lines() {
+    let runs: Vec<Run> = (1..=12).map(|k| run(Deep, 1, 10 + k, 60.0)).collect();
+    let svg = curves::training_curves(&runs).unwrap();
+    assert_well_formed(&svg);
+    for k in 1..=12 {
+        assert_eq!(svg.matches(&format!("deep, preset report, {} epochs, seed 1", 10 + k)).count(), 1);
+    }
+}
+
+#[test]
+fn runs_that_differ_in_something_unnamed_are_told_apart_by_folder() {
+    let mut runs = [run(Deep, 1, 3, 60.0), run(Deep, 1, 3, 62.0)];
+    runs[1].config.dropout = 0.5;
+    runs[1].folder = "runs/train-2".into();
+    let (text, svg) = (tables::replication_text(&runs), curves::training_curves(&runs).unwrap());
+    for folder in ["(train-1)", "(train-2)"] {
+        assert_eq!((lines(&text, &["ours", folder, "1 seed"]).len(), svg.matches(folder).count()), (1, 1), "{text}");
+    }
+}
+
+#[test]
+fn nothing_and_nonsense_are_errors_not_panics() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |error: genregrad::error::Error, words: &str| {
+        let line = error.one_line();
+        assert!(line.contains(words) && !line.contains('\n'), "{line}");
+    };
+    refused(curves::training_curves(&[]).unwrap_err(), "expected one finished run or more, got none");
+    refused(report::write(dir.path(), &[]).unwrap_err(), "got none");
+    assert_eq!(tables::caption(&[]), ["no finished runs"]);
+    assert_eq!(tables::replication(&[]).row_count(), 0);
+
+    let mut empty = run(Deep, 1, 3, 60.0);
+    empty.epochs.clear();
+    assert_eq!(tables::curves(&empty.epochs).row_count(), 0);
+    refused(curves::training_curves(&[empty]).unwrap_err(), "metrics.csv: holds no epoch");
+    for nonsense in [f64::NAN, f64::INFINITY, 1e300, -1e300] {
+        let mut damaged = run(Deep, 1, 3, 60.0);
+        damaged.epochs[1].loss = nonsense;
+        refused(curves::training_curves(&[damaged]).unwrap_err(), "epoch 2: ");
+        let mut damaged = run(Deep, 1, 3, 60.0);
+        damaged.epochs[2].test_accuracy = nonsense;
+        refused(curves::training_curves(&[damaged]).unwrap_err(), "epoch 3: ");
+    }
+    let mut ragged = run(Deep, 1, 3, 60.0);
+    ragged.results.confusion[4].pop();
+    refused(confusion::confusion_matrix(&ragged.results).unwrap_err(), "expected a confusion matrix of 10 x 10");
+    // One bad run: nothing is written.
+    refused(report::write(dir.path(), &[run(Shallow, 1, 3, 60.0), ragged]).unwrap_err(), "10 x 10");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_files_of_a_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut other = run(Deep, 2, 3, 61.0);
+    other.config.schedule = Schedule::Exp;
+    let runs = [run(Shallow, 1, 3, 60.0), run(Deep, 1, 3, 60.0), run(Deep, 2, 3, 61.0), other];
+    report::write(dir.path(), &runs).unwrap();
+    let deep = ["confusion-deep-seed1.svg", "confusion-deep-seed2-2.svg", "confusion-deep-seed2.svg"];
+    let expected: Vec<&str> = deep.into_iter().chain(["confusion-shallow.svg", "curves.svg", "tables.md"]).collect();
+    assert_eq!(files(dir.path()), expected);
+    let text = std::fs::read_to_string(dir.path().join("tables.md")).unwrap();
+    assert!(text.starts_with("# Results on synthetic corpus\n"));
+    // The replication's caption and every run say it.
+    assert_eq!(text.matches(SYNTHETIC).count(), 5);
+    // Once more over the old ones, and into a run's own folder.
+    report::write(dir.path(), &runs).unwrap();
+    let own = tempfile::tempdir().unwrap();
+    let run = Run { folder: own.path().to_path_buf(), ..run(Shallow, 1, 3, 60.0) };
+    report::write_run(&run).unwrap();
+    assert_eq!(files(own.path()), ["confusion.svg", "curves.svg"]);
+    assert!(report::write(&own.path().join("absent"), &[run]).is_err());
+}
+
+#[test]
+fn a_synthetic_corpus_by_another_name_is_still_called_synthetic() {
+    let mut run = run(Shallow, 1, 2, 50.0);
+    run.results.data.name = "built-in".to_string();
+    let runs = [run];
+    let label = "built-in (synthetic)";
+    assert!(tables::replication_text(&runs).contains(label) && tables::document(&runs).contains(label));
+    assert!(curves::training_curves(&runs).unwrap().contains(label));
+    assert!(confusion::confusion_matrix(&runs[0].results).unwrap().contains(label));
+    assert_eq!(lines(&tables::replication(&runs).to_string(), &["ours", label]).len(), 1);
+}
