@@ -143,7 +143,7 @@ fn a_run_can_be_repeated_evaluated_and_traced() {
         ["train", "--config", "a/run.toml", "--out", "b", "--threads", "2", "--device", "cpu", "--trace", "trace"];
     let output = run(dir, &traced);
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success() && stderr.contains("shallow seed 1: epoch 1/1, loss "), "{stderr}");
+    assert!(output.status.success() && stderr.contains("shallow, seed 1, epoch 1/1: loss "), "{stderr}");
     assert!(stdout.contains("synthetic corpus: not comparable") && stdout.trim_end().ends_with("\nb"), "{stdout}");
     for file in ["run.toml", "metrics.csv", "checkpoint.safetensors", "confusion.csv"] {
         assert!(fs::read(dir.join("a").join(file)).unwrap() == fs::read(dir.join("b").join(file)).unwrap(), "{file}");

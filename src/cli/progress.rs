@@ -77,11 +77,12 @@ impl Progress {
 
     /// What follows a training of `config` that stops after `max_steps`.
     pub fn epochs(&self, config: &Config, max_steps: Option<u32>) -> Epochs {
-        let template = "{prefix}  [{bar:24}] {pos}/{len} steps, {eta} left{msg}";
+        let name = format!("{}, seed {}", config.model, config.seed);
+        let bar = self.bar("{prefix} [{wide_bar}] {pos}/{len}, {eta} left{msg}", 0).with_prefix(name.clone());
         Epochs {
             how: self.how,
-            bar: Cleared(self.bar(template, 0)),
-            name: format!("{} seed {}", config.model, config.seed),
+            bar: Cleared(bar),
+            name,
             epochs: config.epochs,
             max_steps: max_steps.map_or(u64::MAX, u64::from),
             total: 0,
@@ -161,9 +162,9 @@ pub struct Epochs {
 }
 
 impl Epochs {
-    /// `loss 123.4, test accuracy 56.7 %`.
-    fn scores(epoch: &Epoch) -> String {
-        format!("loss {:.2}, test accuracy {:.1} %", epoch.loss, epoch.test_accuracy)
+    /// `shallow, seed 1, epoch 2/10`.
+    fn title(&self, epoch: u32) -> String {
+        format!("{}, epoch {epoch}/{}", self.name, self.epochs)
     }
 
     /// The time that the steps left will take at the pace so far.
@@ -176,19 +177,21 @@ impl Observer for Epochs {
     fn step(&mut self, epoch: u32, step: usize, steps: usize) {
         self.total = (steps as u64 * u64::from(self.epochs)).min(self.max_steps);
         self.done = (u64::from(epoch - 1) * steps as u64 + step as u64).min(self.total);
+        self.bar.0.set_prefix(self.title(epoch));
         self.bar.0.set_length(self.total);
-        self.bar.0.set_prefix(format!("{}: epoch {epoch}/{}", self.name, self.epochs));
         self.bar.0.set_position(self.done);
     }
 
     fn epoch(&mut self, epochs: &[Epoch], _params: &Params) -> Result<()> {
         let Some(last) = epochs.last() else { return Ok(()) };
-        let scores = Self::scores(last);
-        if self.how == How::Lines {
-            let (taken, left) = (seconds(self.started.elapsed()), seconds(self.left()));
-            warn(&format!("{}: epoch {}/{}, {scores}, {taken}, {left} left", self.name, last.epoch, self.epochs));
+        let scores = format!("loss {:.2}, test accuracy {:.1} %", last.loss, last.test_accuracy);
+        let finished = self.done == self.total;
+        if self.how == How::Lines || (self.how == How::Bars && finished) {
+            let left = if finished { String::new() } else { format!(", {} left", seconds(self.left())) };
+            let line = format!("{}: {scores}, {}{left}", self.title(last.epoch), seconds(self.started.elapsed()));
+            self.bar.0.suspend(|| warn(&line));
         }
-        self.bar.0.set_message(format!(", {scores}"));
+        self.bar.0.set_message(format!(", loss {:.1}, test {:.1} %", last.loss, last.test_accuracy));
         Ok(())
     }
 }
