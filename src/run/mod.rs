@@ -1,7 +1,7 @@
 //! A plan: a tape made ready for one device, then replayed for every batch.
 //!
 //! `match device` stands here and nowhere else. Read [`cpu`] first (thirty lines), then [`gpu`];
-//! [`reference`] runs the same tape naively in f64.
+//! [`mod@reference`] runs the same tape naively in f64.
 
 pub mod cpu;
 pub mod gpu;
