@@ -1,4 +1,66 @@
-//! genregrad
+//! genregrad: a tensor and autodiff engine small enough to read in an afternoon, and the music-genre study of Schindler,
+//! Lidy and Rauber (2016), as Wyborn, Butt and Klas reproduced it, built on it.
+//!
+//! # The layers
+//!
+//! Imports point only downwards; `tests/layers.rs` holds the code to this table.
+//!
+//! ```text
+//! cli           one file per subcommand: parse arguments, call one function, print, exit code
+//! experiments   what to train for a table, and what to report
+//! report        tables, curves, confusion matrices        (reads results; trains nothing)
+//! train         epochs, schedules, metrics, checkpoints   check  gradients held to f64 and to the other device
+//! models        shallow, deep                             data   corpora, splits, segments, batches, pickle
+//! nn            a layer = parameters + calls on the tape  audio  decode, resample, log-mel
+//! autodiff      the reverse walk: appends gradient nodes
+//! ops           one file per operation: equation, f64 reference, CPU kernel, GPU dispatch, gradient, unit tests
+//! run           a plan: buffers and pipelines made once, then replayed on CPU or on GPU
+//! tape          the program as data: nodes, shapes, trait Op; knows no op and no device
+//! device        enum Device; wgpu buffers, pipelines, errors
+//! tensor · rng · files · error
+//! ```
+//!
+//! # A reading order
+//!
+//! 1. [`tape`]: what a program is. Print one: `println!("{tape}")`.
+//! 2. `src/ops/leaky_relu.rs` and `shaders/leaky_relu.wgsl`: an operation, the smallest one, everywhere that it exists.
+//! 3. [`autodiff`]: the reverse walk, sixty lines.
+//! 4. [`mod@ops`], then [`ops::dense`](mod@ops::dense), [`ops::conv2d`](mod@ops::conv2d), [`ops::adam`](mod@ops::adam): the equations.
+//! 5. [`run`]: the three executors (CPU, GPU, f64), each a loop over the nodes.
+//! 6. [`models`] and [`train::program`]: the two nets, and a whole training step as one program.
+//! 7. [`audio::mel`]: from sound to what the nets see; [`data`]: from a folder of tracks to batches.
+//! 8. [`train`], [`experiments`], [`report`]: the study.
+//!
+//! # A training step
+//!
+//! ```
+//! use genregrad::device::Device;
+//! use genregrad::run::Plan;
+//! use genregrad::tape::{Step, Tape};
+//! use genregrad::{autodiff, nn, ops};
+//!
+//! # fn main() -> genregrad::error::Result<()> {
+//! // Recorded once: two points, a line between them.
+//! let mut tape = Tape::new();
+//! let x = tape.input("x", [4, 2]);
+//! let y = tape.labels(4);
+//! let logits = nn::dense(&mut tape, "layer", x, 2)?;
+//! let loss = ops::softmax_cross_entropy(&mut tape, logits, y)?.loss;
+//! let grads = autodiff::backward(&mut tape, loss)?;
+//! ops::adam(&mut tape, ops::Adam::default(), &grads)?;
+//! println!("{tape}");
+//!
+//! // Replayed for every batch, on the CPU or on a GPU.
+//! let mut plan = Plan::new(&tape, &Device::Cpu, &nn::initialise(&tape, 1)?)?;
+//! let batch = [1.0, 0.0, 0.9, 0.2, -1.0, 0.1, -0.8, -0.3];
+//! for step in 1..=200 {
+//!     let step = Step::new(step, 0, 0.05, (0.9, 0.999));
+//!     plan.step(&[(x, &batch), (y, &[0.0, 0.0, 1.0, 1.0])], &step)?;
+//! }
+//! assert!(plan.read(loss)?[0] < 0.1);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod audio;
 pub mod autodiff;

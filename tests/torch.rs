@@ -1,6 +1,7 @@
 //! Twenty steps of both nets under both presets, beside PyTorch's (`tests/golden/torch_traces.py` made the numbers).
 //!
 //! Weights and batches come from a counter hash that both languages compute alike, so the golden file holds no arrays.
+#![allow(clippy::unwrap_used)]
 
 use genregrad::device::Device;
 use genregrad::models::Architecture;

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! # CPU
-//! Images run in parallel; within one, all three sums are calls of [`super::kernels::correlate`], which keeps sixteen
+//! Images run in parallel; within one, all three sums are calls of `kernels::correlate`, which keeps sixteen
 //! channels times up to ten shifts in registers. No columns are unfolded: an image is only widened by its side padding.
 //! Behind a pool most of `grad_output` is zero; then `grad_weight` sums the products of the rest alone.
 

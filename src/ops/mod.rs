@@ -1,6 +1,6 @@
 //! Operations, one file each: the equation, its naive f64 reference, the CPU kernel, the GPU dispatch and the gradient.
 //!
-//! Read [`leaky_relu`] first (the smallest), then [`dense`], then [`conv2d`]. Adding an operation touches four places:
+//! Read [`mod@leaky_relu`] first (the smallest), then [`mod@dense`], then [`mod@conv2d`]. Adding an operation touches four places:
 //! its file here, its shader in `shaders/`, the lists below, and a row in `check::cases`.
 
 pub mod accumulate;
