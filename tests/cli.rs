@@ -1,5 +1,7 @@
 //! The real program in temporary folders: what it writes, prints and refuses.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
