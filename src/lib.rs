@@ -64,6 +64,7 @@
 
 pub mod audio;
 pub mod autodiff;
+pub mod check;
 pub mod data;
 pub mod device;
 pub mod error;

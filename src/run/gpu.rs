@@ -144,7 +144,8 @@ impl Executor {
         self.gpu.poll(PollType::wait_indefinitely())?;
         self.in_flight.clear();
         let refused = |error: &dyn std::fmt::Display| Error::Device(format!("lost: a value cannot be read: {error}"));
-        receiver.try_recv().map_err(|error| refused(&error))?.map_err(|error| refused(&error))?;
+        // Another thread's wait may have collected our callback and be about to call it.
+        receiver.recv().map_err(|error| refused(&error))?.map_err(|error| refused(&error))?;
         let mapped = staging.get_mapped_range(..).map_err(|error| refused(&error))?;
         Ok(bytemuck::pod_collect_to_vec(&mapped))
     }

@@ -9,7 +9,7 @@ pub mod reference;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::tape::{Source, Step, Tape, Var};
+use crate::tape::{Source, Step, Tape, Value, Var};
 use crate::tensor::{Params, Tensor};
 
 /// A tape with its buffers on one device.
@@ -130,6 +130,26 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// Shows every value written by a node, in order of execution, here and in `other` (a plan of the same tape), to
+    /// `differs`; gives the first one that it calls different.
+    ///
+    /// # Errors
+    /// As [`Plan::read`].
+    pub fn compare(
+        &mut self,
+        other: &mut Plan,
+        mut differs: impl FnMut(&Value, &[f32], &[f32]) -> bool,
+    ) -> Result<Option<Var>> {
+        let written: Vec<Var> = self.tape.nodes().iter().flat_map(|node| node.writes.clone()).collect();
+        for var in written {
+            let (here, there) = (self.read(var)?, other.read(var)?);
+            if differs(&self.tape.values()[var.index()], &here, &there) {
+                return Ok(Some(var));
+            }
+        }
+        Ok(None)
     }
 
     /// The program.
