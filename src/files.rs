@@ -49,23 +49,32 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_str(&text).map_err(|error| Error::data(path, error.to_string()))
 }
 
+/// Refuses `wanted` if it exists and is not an empty folder: to be asked before any long work.
+///
+/// # Errors
+/// [`Error::Config`] if it is taken.
+pub fn check_free(wanted: Option<&Path>) -> Result<()> {
+    let Some(path) = wanted else { return Ok(()) };
+    let free = match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(_) => path.symlink_metadata().is_err(),
+    };
+    if free {
+        Ok(())
+    } else {
+        let message = format!("{}: exists already; name another --out or remove it first", path.display());
+        Err(Error::Config(message))
+    }
+}
+
 /// Creates the folder of a run: `wanted`, or the first free `runs/{command}-N`.
 ///
 /// # Errors
 /// [`Error::Config`] if `wanted` exists and is not an empty folder; [`Error::Io`] if the disk refuses.
 pub fn run_folder(wanted: Option<&Path>, command: &str) -> Result<PathBuf> {
+    check_free(wanted)?;
     let path = match wanted {
-        Some(path) => {
-            let free = match std::fs::read_dir(path) {
-                Ok(mut entries) => entries.next().is_none(),
-                Err(_) => !path.exists(),
-            };
-            if !free {
-                let message = format!("{}: exists already; name another --out or remove it first", path.display());
-                return Err(Error::Config(message));
-            }
-            path.to_path_buf()
-        }
+        Some(path) => path.to_path_buf(),
         None => (1..)
             .map(|number| Path::new("runs").join(format!("{command}-{number}")))
             .find(|path| !path.exists())

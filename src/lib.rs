@@ -65,9 +65,11 @@
 pub mod audio;
 pub mod autodiff;
 pub mod check;
+pub mod cli;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod experiments;
 pub mod files;
 pub mod models;
 pub mod nn;

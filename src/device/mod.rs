@@ -87,7 +87,7 @@ impl Device {
 
     /// The CPU's name and how many threads it runs: `CPU: AMD EPYC 7763, 2 threads`.
     pub fn describe_cpu() -> String {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = rayon::current_num_threads();
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
         let name = name.map_or(std::env::consts::ARCH, |(_, name)| name.trim());

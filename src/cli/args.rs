@@ -1,0 +1,335 @@
+//! The flags that subcommands share, in groups, and how they become a [`Config`].
+
+use std::path::PathBuf;
+
+use clap::{Args, value_parser};
+
+use crate::data::cache::Cache;
+use crate::device::{Choice, Device};
+use crate::error::{Error, Result};
+use crate::models::{Architecture, DropoutAt};
+use crate::nn::Activation;
+use crate::train::config::{Config, Data, DecayUnit, Preset, Schedule};
+
+use super::progress::Progress;
+
+/// The largest seed: a `run.toml` holds 64-bit integers with a sign.
+pub const MAX_SEED: u64 = i64::MAX as u64;
+
+/// Where spectrograms come from and how tracks are split.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Data")]
+pub struct DataArgs {
+    /// Tracks: a folder whose sub-folders are the genres, the course's pickle, or a file that `prepare` wrote [default:
+    /// the built-in corpus]
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    making: MakingArgs,
+    /// Seed of the segments' places and of the split [default: the run's seed]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(..=MAX_SEED))]
+    pub split_seed: Option<u64>,
+    #[command(flatten)]
+    pub cache: CacheArgs,
+}
+
+/// How segments are made of tracks, and how tracks are split.
+#[derive(Args, Clone, Debug)]
+pub struct MakingArgs {
+    /// Random segments a track [default: 15]
+    #[arg(long, value_name = "N")]
+    segments: Option<usize>,
+    /// Share of each genre's tracks held out for the test [default: 0.25]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    test_fraction: Option<f64>,
+    /// Cross-validation: number of folds, instead of --test-fraction [default: 0, one split]
+    #[arg(long, value_name = "K")]
+    folds: Option<usize>,
+    /// Cross-validation: the fold to test on, from 0
+    #[arg(long, value_name = "N")]
+    fold: Option<usize>,
+    /// Tracks of each genre of the built-in corpus [default: 16]
+    #[arg(long, value_name = "N")]
+    synthetic_tracks: Option<usize>,
+}
+
+/// Where made spectrograms are kept.
+#[derive(Args, Clone, Debug)]
+pub struct CacheArgs {
+    /// Keep prepared spectrograms here [default: the user's cache folder, or $GENREGRAD_CACHE]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_cache", help_heading = "Data")]
+    cache: Option<PathBuf>,
+    /// Neither read nor keep prepared spectrograms
+    #[arg(long, help_heading = "Data")]
+    no_cache: bool,
+}
+
+/// The net and its training.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Net and training (default: the preset's)")]
+pub struct TrainingArgs {
+    /// Whose choices fill what is left open [default: report]
+    #[arg(long, value_enum)]
+    pub preset: Option<Preset>,
+    /// Passes over the training segments
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u32>,
+    /// What follows every convolution
+    #[arg(long, value_enum)]
+    activation: Option<Activation>,
+    /// LeakyReLU's slope below zero
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    slope: Option<f64>,
+    /// Whether convolutions have biases
+    #[arg(long, value_name = "true|false")]
+    conv_bias: Option<bool>,
+    /// Whether the activation also follows the dense layer of 200
+    #[arg(long, value_name = "true|false")]
+    dense_activation: Option<bool>,
+    /// Probability of dropping an element
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    dropout: Option<f64>,
+    /// Where elements are dropped
+    #[arg(long, value_enum)]
+    dropout_at: Option<DropoutAt>,
+    /// Weight of the L1 penalty on all trainable parameters
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    l1: Option<f64>,
+    /// Adam's step size at the start
+    #[arg(long, alias = "lr", value_name = "X", allow_negative_numbers = true)]
+    learning_rate: Option<f64>,
+    /// How the learning rate changes
+    #[arg(long, value_enum)]
+    schedule: Option<Schedule>,
+    /// EXP: the factor
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    decay_rate: Option<f64>,
+    /// EXP: the interval after which the factor is fully applied
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    decay_steps: Option<f64>,
+    /// EXP: what the interval counts
+    #[arg(long, value_enum)]
+    decay_unit: Option<DecayUnit>,
+    /// Adam's decay of the mean gradient
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    beta1: Option<f64>,
+    /// Adam's decay of the mean squared gradient
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    beta2: Option<f64>,
+    /// Adam's guard against division by zero
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    epsilon: Option<f64>,
+    /// Segments of a step
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+}
+
+/// What computes.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Device")]
+pub struct DeviceArgs {
+    /// auto (a GPU if there is one, else the CPU), cpu, gpu, or part of an adapter's name: see `genregrad devices`
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub device: String,
+    #[command(flatten)]
+    pub threads: ThreadArgs,
+}
+
+/// How many threads the CPU runs.
+#[derive(Args, Clone, Debug)]
+pub struct ThreadArgs {
+    /// Threads on the CPU; 0 is one a core. Results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u16).range(..=1024))]
+    threads: u16,
+}
+
+/// What is printed.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Print the result as one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// No progress and no notes on standard error
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl MakingArgs {
+    /// Sets what was given.
+    pub fn apply(&self, data: &mut Data) {
+        set(&mut data.segments, self.segments);
+        set(&mut data.test_fraction, self.test_fraction);
+        set(&mut data.folds, self.folds);
+        set(&mut data.fold, self.fold);
+        set(&mut data.synthetic_tracks, self.synthetic_tracks);
+    }
+}
+
+impl DataArgs {
+    /// True if the size of the built-in corpus was given.
+    pub fn names_synthetic_tracks(&self) -> bool {
+        self.making.synthetic_tracks.is_some()
+    }
+
+    /// Sets what was given.
+    pub fn apply(&self, data: &mut Data) {
+        self.making.apply(data);
+        set(&mut data.seed, self.split_seed);
+        if self.data.is_some() {
+            data.path.clone_from(&self.data);
+        }
+    }
+}
+
+impl CacheArgs {
+    /// The cache that is meant.
+    pub fn cache(&self) -> Cache {
+        match &self.cache {
+            _ if self.no_cache => Cache::none(),
+            Some(folder) => Cache::at(folder),
+            None => Cache::standard(),
+        }
+    }
+}
+
+impl TrainingArgs {
+    /// The preset's choices for `model`, then what was given.
+    ///
+    /// `seed` also decides the split unless `data` says otherwise.
+    pub fn config(&self, model: Architecture, seed: u64, data: &DataArgs) -> Config {
+        let mut config = Config::preset(self.preset.unwrap_or(Preset::Report), model);
+        config.seed = seed;
+        config.data.seed = seed;
+        self.apply(&mut config);
+        data.apply(&mut config.data);
+        config
+    }
+
+    /// Sets what was given.
+    pub fn apply(&self, config: &mut Config) {
+        set(&mut config.epochs, self.epochs);
+        set(&mut config.activation, self.activation);
+        set(&mut config.slope, self.slope);
+        set(&mut config.conv_bias, self.conv_bias);
+        set(&mut config.dense_activation, self.dense_activation);
+        set(&mut config.dropout, self.dropout);
+        set(&mut config.dropout_at, self.dropout_at);
+        set(&mut config.l1, self.l1);
+        set(&mut config.learning_rate, self.learning_rate);
+        set(&mut config.schedule, self.schedule);
+        set(&mut config.decay_rate, self.decay_rate);
+        set(&mut config.decay_steps, self.decay_steps);
+        set(&mut config.decay_unit, self.decay_unit);
+        set(&mut config.beta1, self.beta1);
+        set(&mut config.beta2, self.beta2);
+        set(&mut config.epsilon, self.epsilon);
+        set(&mut config.batch, self.batch);
+    }
+}
+
+impl DeviceArgs {
+    /// Starts the threads and opens the device.
+    ///
+    /// # Errors
+    /// No such device, or it cannot be opened.
+    pub fn open(&self, progress: &mut Progress) -> Result<Choice> {
+        self.threads.start()?;
+        let choice = Device::choose(&self.device)?;
+        progress.device(&choice);
+        Ok(choice)
+    }
+}
+
+impl ThreadArgs {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The system has not so many to give.
+    pub fn start(&self) -> Result<()> {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads.into())
+            .build_global()
+            .map_err(|error| Error::Config(format!("--threads {}: {error}; ask for fewer", self.threads)))
+    }
+}
+
+fn set<T: Copy>(field: &mut T, given: Option<T>) {
+    if let Some(value) = given {
+        *field = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        training: TrainingArgs,
+        #[command(flatten)]
+        data: DataArgs,
+    }
+
+    fn config(flags: &str) -> Config {
+        let line = Line::try_parse_from(std::iter::once("x").chain(flags.split_whitespace())).unwrap();
+        line.training.config(Architecture::Deep, 7, &line.data)
+    }
+
+    #[test]
+    fn without_flags_a_config_is_the_presets_and_the_seed_decides_the_split() {
+        for (flags, preset) in [("", Preset::Report), ("--preset paper", Preset::Paper)] {
+            let mut expected = Config::preset(preset, Architecture::Deep);
+            (expected.seed, expected.data.seed) = (7, 7);
+            assert_eq!(config(flags), expected);
+        }
+        assert_eq!(config("--split-seed 1").data.seed, 1);
+        assert_eq!(config("--split-seed 1").seed, 7);
+    }
+
+    #[test]
+    fn every_value_has_its_flag() {
+        let flags = "--preset paper --epochs 3 --activation tanh --slope -0.5 --conv-bias false --dense-activation false \
+            --dropout 0.5 --dropout-at merge --l1 0.1 --lr 0.2 --schedule exp --decay-rate 0.7 --decay-steps 50 \
+            --decay-unit epochs --beta1 0.1 --beta2 0.2 --epsilon 0.3 --batch 4 --data d --segments 5 --split-seed 6 \
+            --test-fraction 0.4 --folds 8 --fold 7 --synthetic-tracks 9";
+        let data = Data {
+            path: Some("d".into()),
+            synthetic_tracks: 9,
+            segments: 5,
+            seed: 6,
+            test_fraction: 0.4,
+            folds: 8,
+            fold: 7,
+            ..Data::default()
+        };
+        // written out, so that a new field is missed here
+        let expected = Config {
+            preset: Preset::Paper,
+            model: Architecture::Deep,
+            activation: Activation::Tanh,
+            slope: -0.5,
+            conv_bias: false,
+            dense_activation: false,
+            dropout: 0.5,
+            dropout_at: DropoutAt::Merge,
+            l1: 0.1,
+            learning_rate: 0.2,
+            schedule: Schedule::Exp,
+            decay_rate: 0.7,
+            decay_steps: 50.0,
+            decay_unit: DecayUnit::Epochs,
+            beta1: 0.1,
+            beta2: 0.2,
+            epsilon: 0.3,
+            epochs: 3,
+            batch: 4,
+            seed: 7,
+            data,
+        };
+        assert_eq!(config(flags), expected);
+    }
+}

@@ -1,0 +1,74 @@
+//! `genregrad devices`: what can compute here.
+
+use std::process::ExitCode;
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::device::{Choice, Device, Info};
+use crate::error::Result;
+
+use super::output::{print, print_json};
+
+/// List the devices, and say which one `--device auto` takes
+///
+/// Adapters are those of Vulkan, Metal or DirectX 12. A software adapter (a program that plays GPU) is never taken by
+/// auto, because the CPU path is faster, but it can be named.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  genregrad devices
+  genregrad gradcheck --device llvmpipe       an adapter by part of its name")]
+pub struct Args {
+    /// Print the list as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    adapters: Vec<Info>,
+    cpu: String,
+    /// What `--device auto` takes.
+    auto: String,
+    note: Option<String>,
+}
+
+impl Args {
+    pub fn run(self) -> Result<ExitCode> {
+        let Choice { description, note, .. } = Device::choose("auto")?;
+        let report = Report { adapters: Device::list(), cpu: Device::describe_cpu(), auto: description, note };
+        if self.json {
+            print_json(&report)?
+        } else {
+            print(&report.text())?
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        if self.adapters.is_empty() {
+            text += "no GPU adapter (on Linux, a Vulkan driver is needed; Debian: mesa-vulkan-drivers)\n";
+        } else {
+            let mut table = Table::new();
+            table.load_style(presets::UTF8_FULL_CONDENSED);
+            table.set_header(["adapter", "backend", "kind", "driver", "largest value", "workgroup memory"]);
+            for info in &self.adapters {
+                table.add_row([
+                    info.name.clone(),
+                    info.backend.clone(),
+                    info.kind.to_string(),
+                    info.driver.clone(),
+                    format!("{} MiB", info.max_binding_bytes >> 20),
+                    format!("{} KiB", info.max_workgroup_bytes >> 10),
+                ]);
+            }
+            text += &format!("{table}\n");
+        }
+        text += &format!("{}\n\n--device auto takes {}\n", self.cpu, self.auto);
+        self.note.iter().for_each(|note| text += &format!("({note})\n"));
+        text
+    }
+}

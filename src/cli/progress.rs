@@ -1,0 +1,217 @@
+//! What a person sees while waiting, on standard error: bars on a terminal, plain lines elsewhere, nothing with --quiet.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::device::Choice;
+use crate::error::Result;
+use crate::experiments::Loaded;
+use crate::experiments::replication::Watcher;
+use crate::tensor::Params;
+use crate::train::config::{Config, Data};
+use crate::train::fit::{Epoch, Observer};
+use crate::train::results::DataSummary;
+
+/// How progress is shown.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    how: How,
+    /// Said once there are data, so that an error before is the only line.
+    device: Option<String>,
+    /// Tracks left out so far, each with the reason.
+    skipped: Vec<(PathBuf, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum How {
+    Bars,
+    Lines,
+    Quiet,
+}
+
+impl Progress {
+    /// Bars if standard error is a terminal, unless `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        let how = match quiet {
+            true => How::Quiet,
+            false if std::io::stderr().is_terminal() => How::Bars,
+            false => How::Lines,
+        };
+        Progress { how, device: None, skipped: Vec::new() }
+    }
+
+    /// One line that is good to know.
+    pub fn note(&self, line: &str) {
+        if self.how != How::Quiet {
+            warn(line);
+        }
+    }
+
+    /// Keeps the name of the device, and what may surprise about it, for [`Progress::loaded`].
+    pub fn device(&mut self, choice: &Choice) {
+        let note = choice.note.as_ref().map_or(String::new(), |note| format!(" ({note})"));
+        self.device = Some(format!("{}{note}", choice.description));
+    }
+
+    /// A bar of `total` steps, hidden where bars are not shown; `{prefix}` and `{msg}` are free.
+    pub fn bar(&self, template: &str, total: usize) -> ProgressBar {
+        if self.how != How::Bars {
+            return ProgressBar::hidden();
+        }
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressBar::new(total as u64).with_style(style.progress_chars("=> "))
+    }
+
+    /// What tells (tracks done, tracks in all) while data are loaded.
+    pub fn tracks(&self) -> impl Fn(usize, usize) + Sync + use<> {
+        let bar = Cleared(self.bar("{prefix} [{bar:30}] {pos}/{len} {eta}", 0).with_prefix("tracks"));
+        move |done, total| {
+            bar.0.set_length(total as u64);
+            // threads report out of order
+            bar.0.set_position(bar.0.position().max(done as u64));
+        }
+    }
+
+    /// What follows a training of `config` that stops after `max_steps`.
+    pub fn epochs(&self, config: &Config, max_steps: Option<u32>) -> Epochs {
+        let name = format!("{}, seed {}", config.model, config.seed);
+        let bar = self.bar("{prefix} [{wide_bar}] {pos}/{len}, {eta} left{msg}", 0).with_prefix(name.clone());
+        Epochs {
+            how: self.how,
+            bar: Cleared(bar),
+            name,
+            epochs: config.epochs,
+            max_steps: max_steps.map_or(u64::MAX, u64::from),
+            total: 0,
+            done: 0,
+            started: Instant::now(),
+        }
+    }
+
+    /// Says what was loaded and keeps the skipped tracks for [`Progress::finish`].
+    pub fn loaded(&mut self, loaded: &Loaded) {
+        let DataSummary { name, classes, train_tracks, test_tracks, train_segments, test_segments, .. } =
+            DataSummary::of(&loaded.dataset);
+        self.note(&format!(
+            "{name}: {} genres; training on {train_segments} segments of {train_tracks} tracks, testing on \
+             {test_segments} of {test_tracks}",
+            classes.len()
+        ));
+        loaded.notes.iter().for_each(|note| self.note(note));
+        if let Some(device) = self.device.take() {
+            self.note(&device);
+        }
+        for track in &loaded.skipped {
+            if !self.skipped.contains(track) {
+                self.skipped.push(track.clone());
+            }
+        }
+    }
+
+    /// Names what was left out of the data, also with --quiet: results depend on it.
+    pub fn finish(self) -> Vec<(PathBuf, String)> {
+        if !self.skipped.is_empty() {
+            warn(&format!("{} left out:", self.skipped.len()));
+        }
+        self.skipped.iter().for_each(|(path, reason)| warn(&format!("  {}: {reason}", path.display())));
+        self.skipped
+    }
+}
+
+impl Watcher for Progress {
+    fn loading(&self, _data: &Data) -> Box<dyn Fn(usize, usize) + Sync + '_> {
+        Box::new(self.tracks())
+    }
+
+    fn loaded(&mut self, loaded: &Loaded) {
+        Progress::loaded(self, loaded);
+    }
+
+    fn training(&self, config: &Config) -> Box<dyn Observer + '_> {
+        Box::new(self.epochs(config, None))
+    }
+}
+
+/// One line on standard error; if that is closed, nobody wants to know.
+fn warn(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A bar that goes when it is dropped, also on the way out of an error.
+struct Cleared(ProgressBar);
+
+impl Drop for Cleared {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Follows one training: a bar over all of its steps, or one line an epoch.
+pub struct Epochs {
+    how: How,
+    bar: Cleared,
+    name: String,
+    epochs: u32,
+    max_steps: u64,
+    total: u64,
+    done: u64,
+    started: Instant,
+}
+
+impl Epochs {
+    /// `shallow, seed 1, epoch 2/10`.
+    fn title(&self, epoch: u32) -> String {
+        format!("{}, epoch {epoch}/{}", self.name, self.epochs)
+    }
+
+    /// The time that the steps left will take at the pace so far.
+    fn left(&self) -> Duration {
+        self.started.elapsed().mul_f64((self.total - self.done) as f64 / self.done.max(1) as f64)
+    }
+}
+
+impl Observer for Epochs {
+    fn step(&mut self, epoch: u32, step: usize, steps: usize) {
+        self.total = (steps as u64 * u64::from(self.epochs)).min(self.max_steps);
+        self.done = (u64::from(epoch - 1) * steps as u64 + step as u64).min(self.total);
+        self.bar.0.set_prefix(self.title(epoch));
+        self.bar.0.set_length(self.total);
+        self.bar.0.set_position(self.done);
+    }
+
+    fn epoch(&mut self, epochs: &[Epoch], _params: &Params) -> Result<()> {
+        let Some(last) = epochs.last() else { return Ok(()) };
+        let scores = format!("loss {:.2}, test accuracy {:.1} %", last.loss, last.test_accuracy);
+        let finished = self.done == self.total;
+        if self.how == How::Lines || (self.how == How::Bars && finished) {
+            let left = if finished { String::new() } else { format!(", {} left", seconds(self.left())) };
+            let line = format!("{}: {scores}, {}{left}", self.title(last.epoch), seconds(self.started.elapsed()));
+            self.bar.0.suspend(|| warn(&line));
+        }
+        self.bar.0.set_message(format!(", loss {:.1}, test {:.1} %", last.loss, last.test_accuracy));
+        Ok(())
+    }
+}
+
+/// `42 s`, `3 min 05 s`, `2 h 07 min`.
+fn seconds(duration: Duration) -> String {
+    match duration.as_secs_f64().round() as u64 {
+        s @ 0..60 => format!("{s} s"),
+        s @ 60..3600 => format!("{} min {:02} s", s / 60, s % 60),
+        s => format!("{} h {:02} min", s / 3600, s % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_short() {
+        let said = |s: f64| seconds(Duration::from_secs_f64(s));
+        assert_eq!([said(0.2), said(59.4), said(65.0), said(7_620.0)], ["0 s", "59 s", "1 min 05 s", "2 h 07 min"]);
+    }
+}

@@ -1,0 +1,115 @@
+//! `genregrad train`: one net.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::experiments;
+use crate::files;
+use crate::models::Architecture;
+use crate::report::tables;
+use crate::train::config::Config;
+use crate::train::fit::Options;
+use crate::train::results::{self, Results};
+
+use super::args::{DataArgs, DeviceArgs, MAX_SEED, OutputArgs, TrainingArgs};
+use super::output::{print, print_json};
+use super::progress::Progress;
+
+/// Train one net and test it
+///
+/// The run's folder gets run.toml (every setting; --config takes it back), metrics.csv (one line an epoch),
+/// checkpoint.safetensors (the weights after the last epoch), results.json, confusion.csv, and two pictures. The same
+/// settings, data, seed and device give the same weights, bit for bit.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  genregrad train --model shallow --data genres --epochs 100 --out runs/first
+  genregrad train --model deep --preset paper --data genres --folds 4 --fold 0
+  genregrad train --config runs/first/run.toml --epochs 200 --out runs/second
+  genregrad train --model shallow --dropout 0 --trace trace --max-steps 20")]
+pub struct Args {
+    /// Which net
+    #[arg(long, alias = "models", value_enum, required_unless_present = "config")]
+    model: Option<Architecture>,
+    /// Start from the settings of an earlier run instead of a preset; flags still change them
+    #[arg(long, value_name = "RUN.TOML", conflicts_with = "preset")]
+    config: Option<PathBuf>,
+    /// Seed of weights, shuffles and dropout, and of the split [default: 1]
+    #[arg(long, alias = "seeds", value_name = "N", value_parser = clap::value_parser!(u64).range(..=MAX_SEED))]
+    seed: Option<u64>,
+    #[command(flatten)]
+    training: TrainingArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// The run's folder, new or empty [default: the first free runs/train-N]
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    out: Option<PathBuf>,
+    /// Write init.safetensors and steps.csv (loss and batch of every step) here, to follow the training elsewhere
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    trace: Option<PathBuf>,
+    /// Stop after so many steps
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_steps: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    folder: &'a Path,
+    #[serde(flatten)]
+    results: &'a Results,
+    skipped: Vec<(PathBuf, String)>,
+}
+
+impl Args {
+    pub fn run(self) -> Result<ExitCode> {
+        let config = self.config()?;
+        config.check()?;
+        files::check_free(self.out.as_deref())?;
+        files::check_free(self.trace.as_deref())?;
+        let mut progress = Progress::new(self.output.quiet);
+        let choice = self.device.open(&mut progress)?;
+        let loaded = experiments::load(&config.data, &self.data.cache.cache(), &progress.tracks())?;
+        progress.loaded(&loaded);
+
+        let folder = files::run_folder(self.out.as_deref(), "train")?;
+        let options = Options { trace: self.trace, max_steps: self.max_steps };
+        let mut epochs = progress.epochs(&config, self.max_steps);
+        let device = (&choice.device, choice.description.as_str());
+        let run = experiments::train(&folder, &config, &loaded.dataset, device, &options, &mut epochs)?;
+        drop(epochs);
+        let skipped = progress.finish();
+        if self.output.json {
+            print_json(&Report { folder: &folder, results: &run.results, skipped })?;
+        } else {
+            print(&format!("{}\n{}\n", tables::replication_text(std::slice::from_ref(&run)), folder.display()))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// A preset or a run.toml, then the flags.
+    fn config(&self) -> Result<Config> {
+        let Some(path) = &self.config else {
+            let model = self.model.ok_or_else(|| Error::Config("--model is needed".to_string()))?;
+            return Ok(self.training.config(model, self.seed.unwrap_or(1), &self.data));
+        };
+        let mut config = results::read_config(path)?;
+        if let Some(model) = self.model.filter(|model| *model != config.model) {
+            let message = format!(
+                "--model {model}: {} is a run of the {} net; leave out --model, or use --preset",
+                path.display(),
+                config.model
+            );
+            return Err(Error::Config(message));
+        }
+        config.seed = self.seed.unwrap_or(config.seed);
+        self.training.apply(&mut config);
+        self.data.apply(&mut config.data);
+        Ok(config)
+    }
+}

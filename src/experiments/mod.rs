@@ -1,0 +1,74 @@
+//! What is trained and what is reported: one module per table or figure of the study.
+//!
+//! Not here: how a net is trained (see [`crate::train`]) and what a table looks like (see [`crate::report`]).
+
+pub mod replication;
+
+use std::path::{Path, PathBuf};
+
+use crate::data::cache::Cache;
+use crate::data::load::{self, Source};
+use crate::data::segments::{Progress, Settings};
+use crate::data::split::{self, Split};
+use crate::data::{Corpus, Dataset};
+use crate::device::Device;
+use crate::error::Result;
+use crate::report;
+use crate::train::config::{Config, Data};
+use crate::train::fit::{Observer, Options};
+use crate::train::results::{self, Run};
+
+/// A data set, and what a person should know of how it came about.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What a net is trained and tested on.
+    pub dataset: Dataset,
+    /// Tracks left out, each with the reason.
+    pub skipped: Vec<(PathBuf, String)>,
+    /// What else there is to say, one line each.
+    pub notes: Vec<String>,
+}
+
+/// Loads what `data` names, makes its segments and splits them.
+///
+/// # Errors
+/// Whatever keeps the source from being a data set: see [`load::load_with`] and [`split::split`].
+pub fn load(data: &Data, cache: &Cache, progress: Progress) -> Result<Loaded> {
+    let source = match &data.path {
+        Some(path) => Source::Path(path.clone()),
+        None => Source::Synthetic { tracks_per_genre: data.synthetic_tracks },
+    };
+    let settings = Settings { front_end: data.front_end.clone(), segments: data.segments, seed: data.seed };
+    let split = match data.folds {
+        0 => Split::Holdout { test_fraction: data.test_fraction },
+        folds => Split::Folds { folds, fold: data.fold },
+    };
+    let mut corpus = load::load_with(cache, &source, &settings, progress)?;
+    let Corpus { skipped, notes, .. } = &mut corpus;
+    let (skipped, notes) = (std::mem::take(skipped), std::mem::take(notes));
+    Ok(Loaded { dataset: split::split(corpus, &split, data.seed)?, skipped, notes })
+}
+
+/// Trains one net into `folder`, which is there and empty, and draws its curve and its confusion matrix.
+///
+/// A run that fails before its first epoch is over leaves no folder; one that fails later keeps its last checkpoint.
+///
+/// # Errors
+/// Those of [`results::train`] and of the disk.
+pub fn train(
+    folder: &Path,
+    config: &Config,
+    dataset: &Dataset,
+    device: (&Device, &str),
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Run> {
+    let run = results::train(folder, config, dataset, device, options, observer).inspect_err(|_| {
+        if !folder.join("checkpoint.safetensors").exists() {
+            let _ = std::fs::remove_file(folder.join("run.toml"));
+            let _ = std::fs::remove_dir(folder);
+        }
+    })?;
+    report::write_run(&run)?;
+    Ok(run)
+}

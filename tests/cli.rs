@@ -1,0 +1,458 @@
+//! The real program in temporary folders: what it writes, prints and refuses.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Two steps on ten tracks: as little as a whole run can be.
+const TINY: [&str; 8] = ["--synthetic-tracks", "2", "--segments", "2", "--epochs", "1", "--device", "cpu"];
+
+/// Samples at 22,050 Hz; a segment has 20,462.
+const TRACK: usize = 25_000;
+
+fn program(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_genregrad"));
+    command.current_dir(folder).args(args).env("GENREGRAD_CACHE", "").env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+fn run(folder: &Path, args: &[&str]) -> Output {
+    program(folder, args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Standard output of a run that must succeed.
+fn good(folder: &Path, args: &[&str]) -> String {
+    let output = run(folder, args);
+    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn good_json(folder: &Path, args: &[&str]) -> Value {
+    serde_json::from_str(&good(folder, args)).unwrap()
+}
+
+/// Everything below `folder`.
+fn tree(folder: &Path) -> BTreeSet<String> {
+    let entries = walkdir::WalkDir::new(folder).into_iter().map(|entry| entry.unwrap().path().display().to_string());
+    entries.collect()
+}
+
+/// A run that must fail with `code`, one line that says `what`, and nothing left behind; gives that line.
+fn bad(folder: &Path, args: &[&str], code: i32, what: &str) -> String {
+    let before = tree(folder);
+    let output = run(folder, args);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+    assert_eq!(stdout, "", "{args:?}");
+    assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+    assert!(stderr.starts_with("genregrad: error: ") && stderr.contains(what), "{args:?}: {stderr}");
+    assert_eq!(tree(folder), before, "{args:?} left something behind");
+    stderr
+}
+
+/// `TINY` and what else.
+fn tiny<'a>(command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&[command], &TINY[..], more].concat()
+}
+
+/// A chord that differs from track to track.
+fn samples(track: usize) -> Vec<f32> {
+    let hz = 110.0 * 1.3f32.powi(track as i32);
+    (0..TRACK).map(|n| 0.4 * (n as f32 * hz * std::f32::consts::TAU / 22_050.0).sin()).collect()
+}
+
+fn wav(path: &Path, samples: &[f32]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 22_050,
+        bits_per_sample: 32,
+        sample_format: hound::SampleFormat::Float,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).unwrap();
+    samples.iter().for_each(|&sample| writer.write_sample(sample).unwrap());
+    writer.finalize().unwrap();
+}
+
+/// Two genres of three good tracks each.
+fn genres(folder: &Path) {
+    for track in 0..6 {
+        let genre = ["ambient", "waltz"][track / 3];
+        wav(&folder.join(genre).join(format!("{genre}.{track:05}.wav")), &samples(track));
+    }
+}
+
+/// One of the course's two dicts at protocol 2, as plain lists: a track a row.
+fn pickled(rows: usize, labels: usize) -> Vec<u8> {
+    fn list(out: &mut Vec<u8>, key: &str, items: impl IntoIterator<Item = Vec<u8>>) {
+        out.extend([b'U', key.len() as u8]);
+        out.extend(key.bytes().chain(*b"]("));
+        out.extend(items.into_iter().flatten());
+        out.push(b'e');
+    }
+    let small = |n: usize| vec![b'K', n as u8];
+    let segment = |row: usize| {
+        let numbers = samples(row).into_iter().take(20_462).flat_map(|x| {
+            let bytes = f64::from(x).to_be_bytes();
+            std::iter::once(b'G').chain(bytes)
+        });
+        [b"](".to_vec(), numbers.collect(), b"e".to_vec()].concat()
+    };
+    let mut out = b"\x80\x02}(".to_vec();
+    list(&mut out, "data", (0..rows).map(segment));
+    list(&mut out, "labels", (0..labels).map(|row| small(row % 2)));
+    list(&mut out, "track_id", (0..rows).map(small));
+    out.extend(b"u.");
+    out
+}
+
+fn read_tensor<'a>(file: &'a safetensors::SafeTensors, name: &str) -> safetensors::tensor::TensorView<'a> {
+    file.tensor(name).unwrap()
+}
+
+#[test]
+fn a_run_can_be_repeated_evaluated_and_traced() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let report = good_json(dir, &tiny("train", &["--model", "shallow", "--out", "a", "--threads", "1", "--json"]));
+    assert_eq!((&report["folder"], &report["model"], &report["steps"]), (&"a".into(), &"shallow".into(), &2.into()));
+    assert!(report["accuracies"]["raw"].is_f64() && report["data"]["synthetic"] == true, "{report}");
+    let names: BTreeSet<String> =
+        fs::read_dir(dir.join("a")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let expected = [
+        "checkpoint.safetensors",
+        "confusion.csv",
+        "confusion.svg",
+        "curves.svg",
+        "metrics.csv",
+        "results.json",
+        "run.toml",
+    ];
+    assert_eq!(names, expected.map(String::from).into());
+
+    // run.toml fed back, on another number of threads
+    let traced =
+        ["train", "--config", "a/run.toml", "--out", "b", "--threads", "2", "--device", "cpu", "--trace", "trace"];
+    let output = run(dir, &traced);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && stderr.contains("shallow, seed 1, epoch 1/1: loss "), "{stderr}");
+    assert!(stdout.contains("synthetic corpus: not comparable") && stdout.trim_end().ends_with("\nb"), "{stdout}");
+    for file in ["run.toml", "metrics.csv", "checkpoint.safetensors", "confusion.csv"] {
+        assert!(fs::read(dir.join("a").join(file)).unwrap() == fs::read(dir.join("b").join(file)).unwrap(), "{file}");
+    }
+
+    let steps = fs::read_to_string(dir.join("trace/steps.csv")).unwrap();
+    let lines: Vec<Vec<&str>> = steps.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(lines[0], ["step", "loss", "learning_rate", "batch"]);
+    assert_eq!(lines.len(), 3);
+    let mut rows: Vec<u32> = Vec::new();
+    for (number, line) in lines[1..].iter().enumerate() {
+        assert_eq!(line[0].parse::<usize>().unwrap(), number + 1);
+        assert!(line[1].parse::<f32>().unwrap() > 2.0 && line[2].parse::<f64>().unwrap() == 5e-5, "{line:?}");
+        rows.extend(line[3].split(' ').map(|row| row.parse::<u32>().unwrap()));
+    }
+    rows.sort_unstable();
+    assert_eq!(rows, (0..20).collect::<Vec<_>>(), "every segment once");
+    let init = fs::read(dir.join("trace/init.safetensors")).unwrap();
+    let init = safetensors::SafeTensors::deserialize(&init).unwrap();
+    assert_eq!(read_tensor(&init, "spectral.0.weight").shape(), [16, 1, 10, 23]);
+    assert_eq!(read_tensor(&init, "fc1.weight").shape(), [200, 10_240]);
+
+    let said = good(dir, &["evaluate", "a", "--device", "cpu"]);
+    assert!(said.contains("max (probabilities)") && said.ends_with("\nidentical to results.json\n"), "{said}");
+    let report = good_json(dir, &["evaluate", "b", "--device", "cpu", "--json", "--quiet"]);
+    assert_eq!((&report["identical"], &report["segments"]), (&true.into(), &20.into()));
+
+    // a number that was tampered with, and another model's checkpoint
+    let results = dir.join("b/results.json");
+    let tampered = fs::read_to_string(&results).unwrap().replacen("\"maj\": ", "\"maj\": 1", 1);
+    fs::write(&results, tampered).unwrap();
+    let output = run(dir, &["evaluate", "b", "--device", "cpu", "--quiet"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("differs from results.json") && said.contains("\n  maj: "), "{said}");
+
+    good(dir, &tiny("train", &["--model", "deep", "--out", "deep", "--max-steps", "1", "--quiet"]));
+    fs::copy(dir.join("deep/checkpoint.safetensors"), dir.join("a/checkpoint.safetensors")).unwrap();
+    bad(
+        dir,
+        &["evaluate", "a", "--device", "cpu", "--quiet"],
+        1,
+        "a/checkpoint.safetensors: a checkpoint of another model",
+    );
+    fs::write(dir.join("a/checkpoint.safetensors"), b"cut").unwrap();
+    bad(dir, &["evaluate", "a", "--device", "cpu", "--quiet"], 1, "not a checkpoint");
+
+    // folders that exist are not touched
+    bad(dir, &tiny("train", &["--model", "shallow", "--out", "a"]), 2, "a: exists already; name another --out");
+    bad(dir, &tiny("reproduce", &["--out", "a"]), 2, "a: exists already");
+    bad(dir, &tiny("train", &["--model", "shallow", "--trace", "trace"]), 2, "trace: exists already");
+    bad(dir, &["train", "--config", "a/run.toml", "--model", "deep", "--device", "cpu"], 2, "a run of the shallow net");
+}
+
+#[test]
+fn reproduce_ends_with_tables_and_the_runs_folder() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let output = run(dir, &tiny("reproduce", &["--no-cache"]));
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    for part in ["shallow", "deep", "65.20", "83.20", "synthetic corpus", "not comparable", "truth", "epoch"] {
+        assert!(stdout.contains(part), "{part} is not in {stdout}");
+    }
+    let folder = stdout.lines().last().unwrap();
+    assert_eq!(Path::new(folder), Path::new("runs").join("reproduce-1"));
+    assert_eq!(stderr.matches("epoch 1/1").count(), 2, "{stderr}");
+    assert_eq!(stderr.matches("training on 20 segments").count(), 1, "the nets share their data: {stderr}");
+    let folder = dir.join(folder);
+    for file in ["tables.md", "curves.svg", "confusion-shallow.svg", "confusion-deep.svg", "deep-seed1/run.toml"] {
+        assert!(folder.join(file).is_file(), "{file}");
+    }
+    let results: Value = serde_json::from_slice(&fs::read(folder.join("results.json")).unwrap()).unwrap();
+    assert_eq!(results[0]["parameters"], 2_060_610);
+    assert_eq!(results[1]["parameters"], 1_279_522);
+
+    // each sub-folder is a run of its own
+    assert!(good(dir, &["evaluate", "runs/reproduce-1/deep-seed1", "--device", "cpu"]).contains("identical"));
+
+    // seeds, aliases, JSON
+    let more = ["--model", "shallow", "--seed", "2,3,2", "--split-seed", "1", "--json", "--quiet"];
+    let output = run(dir, &tiny("reproduce", &more));
+    assert_eq!(text(&output.stderr), "");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["folder"], "runs/reproduce-2");
+    let seeds: Vec<_> = report["runs"].as_array().unwrap().iter().map(|run| run["seed"].as_u64().unwrap()).collect();
+    assert_eq!(seeds, [2, 3]);
+    let config = fs::read_to_string(dir.join("runs/reproduce-2/shallow-seed3/run.toml")).unwrap();
+    assert!(
+        config.contains("\nseed = 3\n") && config.contains("[data]\nsynthetic_tracks = 2\nsegments = 2\nseed = 1\n")
+    );
+}
+
+#[test]
+fn prepared_files_train_like_what_they_were_made_of() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    genres(&dir.join("genres"));
+    let made = good_json(dir, &["prepare", "genres", "--segments", "2", "--seed", "5", "--out", "p", "--json"]);
+    assert_eq!((&made["train_segments"], &made["test_segments"]), (&8.into(), &4.into()), "{made}");
+    let bytes = fs::read(dir.join("p")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(read_tensor(&file, "train.spectrograms").shape(), [8, 80, 80]);
+    assert_eq!(read_tensor(&file, "test.labels").shape(), [4]);
+    assert_eq!(read_tensor(&file, "test.tracks").dtype(), safetensors::Dtype::I64);
+
+    bad(dir, &["prepare", "genres", "--out", "p"], 2, "p: exists already; use --force");
+    bad(dir, &["prepare", "genres", "--out", "genres"], 2, "genres: a folder; name a file");
+    bad(dir, &["prepare", "genres", "--out", "no/such/p"], 2, "no/such: no such folder");
+    assert_eq!(fs::read(dir.join("p")).unwrap(), bytes);
+    good(dir, &["prepare", "genres", "--segments", "2", "--seed", "5", "--out", "p", "--force"]);
+    assert_eq!(fs::read(dir.join("p")).unwrap(), bytes);
+
+    let train = ["train", "--model", "shallow", "--epochs", "1", "--device", "cpu", "--segments", "2", "--seed", "5"];
+    good(dir, &[&train[..], &["--data", "genres", "--out", "a", "--cache", "cache"]].concat());
+    good(dir, &[&train[..], &["--data", "p", "--out", "b"]].concat());
+    good(dir, &[&train[..], &["--data", "genres", "--out", "c", "--cache", "cache"]].concat());
+    assert_eq!(fs::read_dir(dir.join("cache")).unwrap().count(), 1);
+    let weights = |run: &str| fs::read(dir.join(run).join("checkpoint.safetensors")).unwrap();
+    assert!(weights("a") == weights("b") && weights("a") == weights("c"));
+    // the same data in another form are the same; other data are not compared, other genres refused
+    let said = good(dir, &["evaluate", "a", "--data", "p", "--device", "cpu", "--quiet"]);
+    assert!(said.ends_with("identical to results.json\n"), "{said}");
+    good(dir, &["prepare", "genres", "--segments", "1", "--out", "other"]);
+    let said = good(dir, &["evaluate", "a", "--data", "other", "--device", "cpu", "--quiet"]);
+    assert!(said.ends_with("not compared with results.json\n"), "{said}");
+    fs::rename(dir.join("genres/waltz"), dir.join("genres/zydeco")).unwrap();
+    bad(dir, &["evaluate", "a", "--device", "cpu", "--quiet"], 1, "genres are ambient, zydeco; the run was trained on");
+}
+
+#[test]
+fn bad_tracks_are_skipped_by_name_and_refused_alone() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    genres(&dir.join("genres"));
+    let ambient = dir.join("genres/ambient");
+    fs::write(ambient.join("text.wav"), "not sound at all").unwrap();
+    let whole = fs::read(ambient.join("ambient.00000.wav")).unwrap();
+    fs::write(ambient.join("truncated.wav"), &whole[..whole.len() / 2]).unwrap();
+    let mut lying = whole.clone();
+    let size = lying.windows(4).position(|name| name == b"data").unwrap() + 4;
+    lying[size..size + 4].copy_from_slice(&0x7fff_ff00u32.to_le_bytes());
+    fs::write(ambient.join("lying.wav"), lying).unwrap();
+    let mut nan = samples(1);
+    nan[777] = f32::NAN;
+    wav(&ambient.join("nan.wav"), &nan);
+    wav(&ambient.join("silent.wav"), &[0.0; TRACK]);
+    wav(&ambient.join("short.wav"), &samples(2)[..20_461]);
+    fs::write(ambient.join(".hidden.wav"), "").unwrap();
+    fs::write(ambient.join("notes.txt"), "").unwrap();
+    fs::create_dir(dir.join("genres/empty")).unwrap();
+
+    let output = run(dir, &["prepare", "genres", "--segments", "2", "--out", "p", "--json", "--quiet"]);
+    let stderr = text(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["train_tracks"].as_u64().unwrap() + report["test_tracks"].as_u64().unwrap(), 6);
+    let skipped: BTreeSet<_> =
+        report["skipped"].as_array().unwrap().iter().map(|track| track[0].as_str().unwrap().to_string()).collect();
+    let names = ["lying", "nan", "short", "silent", "text", "truncated"].map(|name| format!("ambient/{name}.wav"));
+    assert_eq!(skipped, names.iter().cloned().chain(["empty".to_string()]).collect(), "{stderr}");
+    assert!(stderr.starts_with("7 left out:\n"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 8, "{stderr}");
+    names.iter().for_each(|name| assert!(stderr.contains(&format!("  {name}: ")), "{stderr}"));
+
+    for name in ["lying", "nan", "text", "truncated"] {
+        let path = format!("genres/ambient/{name}.wav");
+        bad(dir, &["features", &path, "--npy", "out.npy"], 1, &path);
+    }
+    bad(dir, &["features", "nosuch.wav", "--npy", "out.npy"], 1, "nosuch.wav: cannot open");
+    bad(dir, &["features", "genres", "--npy", "out.npy"], 1, "genres: not a file");
+    let itself = "genres/ambient/ambient.00000.wav";
+    bad(dir, &["features", itself, "--npy", itself], 2, "the audio file itself");
+}
+
+#[test]
+fn data_that_are_none_are_refused_in_one_line() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let train = |data: &str, code: i32, what: &str| {
+        let args = ["train", "--model", "shallow", "--epochs", "1", "--device", "cpu", "--data", data];
+        let line = bad(dir, &args, code, what);
+        bad(dir, &["reproduce", "--device", "cpu", "--data", data], code, what);
+        bad(dir, &["prepare", data, "--out", "p"], code, what);
+        line
+    };
+    train("nosuch", 1, "nosuch: no such file or folder");
+    fs::create_dir(dir.join("empty")).unwrap();
+    train("empty", 1, "empty: an empty folder");
+    wav(&dir.join("single/jazz/jazz.00000.wav"), &samples(0));
+    train("single", 1, "single: only one genre");
+    fs::create_dir_all(dir.join("silent/b")).unwrap();
+    fs::write(dir.join("silent/b/b.txt"), "").unwrap();
+    train("silent", 1, "silent: no sub-folder holds audio");
+    wav(&dir.join("few/a/1.wav"), &samples(0));
+    wav(&dir.join("few/b/1.wav"), &samples(1));
+    fs::write(dir.join("few/b/2.wav"), "text").unwrap();
+    train("few", 1, "few");
+    fs::write(dir.join("text"), "hello").unwrap();
+    train("text", 1, "text: not a known kind of data");
+    fs::write(dir.join("cut.safetensors"), b"\x40\0\0\0\0\0\0\0{\"train.spectrograms\"").unwrap();
+    train("cut.safetensors", 1, "cut.safetensors: ");
+
+    let good_half = pickled(2, 2);
+    let both = [good_half.clone(), good_half.clone()].concat();
+    let write = |name: &str, bytes: &[u8]| fs::write(dir.join(name), bytes).unwrap();
+    write("truncated.pkl", &both[..both.len() - 1000]);
+    train("truncated.pkl", 1, "truncated.pkl: ");
+    write("one.pkl", &good_half);
+    train("one.pkl", 1, "one.pkl: ");
+    write("foreign.pkl", b"\x80\x02cos\nsystem\n(U\x0dtouch executedtR.");
+    let line = train("foreign.pkl", 1, "foreign.pkl: ");
+    assert!(line.contains("os") && line.contains("system"), "{line}");
+    write("unequal.pkl", &[pickled(2, 1), good_half].concat());
+    train("unequal.pkl", 1, "unequal.pkl: ");
+
+    // the same pickle, whole, is fine
+    write("good.pkl", &both);
+    let said = good_json(dir, &["prepare", "good.pkl", "--out", "p", "--json"]);
+    assert_eq!((&said["train_segments"], &said["test_segments"]), (&2.into(), &2.into()), "{said}");
+}
+
+#[test]
+fn nonsense_is_refused_before_any_work() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let train = |more: &[&str], what: &str| {
+        bad(dir, &[&["train", "--model", "shallow", "--device", "cpu"], more].concat(), 2, what);
+    };
+    train(&["--epochs", "0"], "epochs: expected 1 or more, got 0");
+    train(&["--dropout", "1"], "dropout: expected");
+    train(&["--learning-rate", "-1"], "learning_rate: expected a positive number, got -1");
+    train(&["--l1", "nan"], "l1: expected");
+    train(&["--folds", "4", "--fold", "4"], "fold: expected");
+    bad(dir, &["train", "--model", "deep", "--device", "abacus"], 1, "device: ");
+    bad(dir, &["gradcheck", "--device", "abacus"], 1, "device: ");
+    bad(dir, &["evaluate", "."], 2, ".: not a run's folder");
+    bad(dir, &["train", "--config", "run.toml"], 1, "run.toml: cannot read");
+    fs::write(dir.join("run.toml"), "preset = \"report\"\nmodel = \"wide\"\n").unwrap();
+    bad(dir, &["train", "--config", "run.toml"], 1, "run.toml: line 2: ");
+
+    for (args, what) in [
+        (&["train"][..], "--model"),
+        (&["train", "--model", "wide"], "shallow, deep"),
+        (&["train", "--model", "deep", "--threads", "1025"], "1025 is not in 0..=1024"),
+        (&["train", "--model", "deep", "--seed", "9223372036854775808"], "9223372036854775807"),
+        (&["train", "--model", "deep", "--conv-bias", "maybe"], "true, false"),
+        (&["prepare"], "--out"),
+        (&["reproduce", "--what"], "--what"),
+        (&["dance"], "dance"),
+        (&[], "Usage"),
+    ] {
+        let output = run(dir, args);
+        let said = text(&output.stderr);
+        assert_eq!((output.status.code(), said.contains(what)), (Some(2), true), "{args:?}: {said}");
+        assert_eq!(text(&output.stdout), "");
+    }
+}
+
+#[test]
+fn features_and_devices_say_what_they_see() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    wav(&dir.join("a.wav"), &samples(3));
+    let args = ["features", "a.wav", "--front-end", "mel", "--npy", "a.npy"];
+    let said = good(dir, &args);
+    assert!(said.starts_with("a.wav: 1.134 s, [80, 98] log amplitudes from "), "{said}");
+    let bytes = fs::read(dir.join("a.npy")).unwrap();
+    let file = npyz::NpyFile::new(&bytes[..]).unwrap();
+    assert_eq!(file.shape(), [80, 98]);
+    let values: Vec<f32> = file.into_vec().unwrap();
+    let report = good_json(dir, &[&args[..], &["--json"]].concat());
+    let largest = values.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    assert_eq!((&report["shape"], report["max"].as_f64().unwrap() as f32), (&vec![80, 98].into(), largest));
+
+    let report = good_json(dir, &["devices", "--json"]);
+    assert!(report["cpu"].as_str().unwrap().starts_with("CPU: ") && report["adapters"].is_array(), "{report}");
+    for adapter in report["adapters"].as_array().unwrap() {
+        assert!(adapter["software"] == false || adapter["taken_by_auto"] == false, "{adapter}");
+    }
+    let said = good(dir, &["devices"]);
+    assert!(said.contains(&format!("--device auto takes {}", report["auto"].as_str().unwrap())), "{said}");
+}
+
+#[test]
+fn gradcheck_passes_on_the_cpu() {
+    let dir = TempDir::new().unwrap();
+    let report = good_json(dir.path(), &["gradcheck", "--device", "cpu", "--json"]);
+    assert_eq!((&report["passed"], &report["gpu"]), (&true.into(), &Value::Null));
+    let checks = report["checks"].as_array().unwrap();
+    for subject in ["conv2d", "dense", "adam", "shallow", "deep"] {
+        let found = checks.iter().any(|check| check["subject"].as_str().unwrap().contains(subject));
+        assert!(found, "{subject} is not checked");
+    }
+    for check in checks {
+        assert!(check["error"].as_f64().unwrap() <= check["tolerance"].as_f64().unwrap(), "{check}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let dir = TempDir::new().unwrap();
+    for args in [&["devices", "--json"][..], &["train", "--help"]] {
+        let mut child = program(dir.path(), args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{args:?}");
+        assert_eq!(text(&output.stderr), "", "{args:?}");
+    }
+}
