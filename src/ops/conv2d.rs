@@ -24,7 +24,7 @@
 
 use rayon::prelude::*;
 
-use super::kernels::{LANES, Runs, VECTOR, add_rows, correlate, max_shifts};
+use super::kernels::{LANES, Runs, SHIFTS, VECTOR, add_rows, correlate, max_shifts};
 use super::{expect, once, scratch};
 use crate::error::{Error, Result};
 use crate::shader;
@@ -33,6 +33,9 @@ use crate::tensor::Shape;
 
 /// `grad_weight` goes from non-zero to non-zero if fewer than one in so many elements of `grad_output` are not zero.
 const SPARSE: usize = 12;
+
+/// Output rows whose products one register sums before the sums are added: short sums round less.
+const ROWS: usize = 8;
 
 /// What surrounds the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -310,20 +313,22 @@ impl Correlation {
                 for (c, r) in (0..self.c_in * k_h).map(|row| (row / k_h, row % k_h)) {
                     // Output rows under which this kernel row lies on the image.
                     let (from, to) = (top.saturating_sub(r), h_out.min((self.h + top).saturating_sub(r)));
-                    let inner = to.saturating_sub(from);
-                    let runs = Runs { outer: 1, inner, len: w_out, weight: (0, w_out), input: (0, wide) };
                     for s in (0..k_w).step_by(tile) {
                         let shifts = tile.min(k_w - s);
-                        let sums = if inner == 0 {
-                            Default::default()
-                        } else {
-                            let start = (c * self.h + from + r - top) * wide + s;
-                            correlate(&packed[from * w_out..], &widened[start..], runs, shifts)
-                        };
+                        let mut total = [[0.0; LANES]; SHIFTS];
+                        for first_row in (from..to).step_by(ROWS) {
+                            let inner = ROWS.min(to - first_row);
+                            let runs = Runs { outer: 1, inner, len: w_out, weight: (0, w_out), input: (0, wide) };
+                            let start = (c * self.h + first_row + r - top) * wide + s;
+                            let sums = correlate(&packed[first_row * w_out..], &widened[start..], runs, shifts);
+                            for (total, sum) in total.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+                                *total += sum;
+                            }
+                        }
                         for lane in 0..channels {
                             let start = (first + lane) * self.taps() + (c * k_h + r) * k_w + s;
-                            for (out, sums) in out[start..start + shifts].iter_mut().zip(&sums) {
-                                *out = sums[lane];
+                            for (out, total) in out[start..start + shifts].iter_mut().zip(&total) {
+                                *out = total[lane];
                             }
                         }
                     }
@@ -526,8 +531,9 @@ impl Op for GradBias {
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
         write[0].par_iter_mut().enumerate().for_each(|(o, out)| {
+            // In f64: a plane's thousands of terms largely cancel.
             let planes = read[0].chunks_exact(self.plane()).skip(o).step_by(self.0.c_out);
-            *out = planes.map(|plane| plane.iter().sum::<f32>()).sum();
+            *out = planes.map(|plane| plane.iter().map(|&g| f64::from(g)).sum::<f64>()).sum::<f64>() as f32;
         });
     }
 
