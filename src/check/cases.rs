@@ -1,7 +1,7 @@
 //! What is checked: for every operation some small programs that end in one number, and both nets under both presets.
 //!
 //! Every case is a whole step: forward, gradients of every parameter, Adam. An operation's inputs are recorded as
-//! parameters, so that it has to give all of its gradients. A new operation gets its rows in [`ops`]; a test fails
+//! parameters, so that it has to give all of its gradients. A new operation gets its rows in [`ops()`]; a test fails
 //! while one is missing.
 
 use rand::RngExt;
