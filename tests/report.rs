@@ -113,25 +113,25 @@ fn seeds_are_averaged_and_the_published_numbers_stand_beside() {
         .map(|(&raw, seed)| run(Shallow, seed, 100, raw))
         .chain([run(Deep, 1, 100, 70.0)])
         .collect();
-    for text in [tables::replication_text(&runs), tables::replication_markdown(&runs)] {
-        let ours = lines(&text, &["shallow", "ours", "synthetic corpus", "3 seeds"]);
+    for (text, terminal) in [(tables::replication_text(&runs), true), (tables::replication_markdown(&runs), false)] {
+        // On a terminal the table is short of the data, which the title names, and of blanks around ±.
+        let text_of = |wide: &str| if terminal { wide.replace(" ± ", "±") } else { wide.to_string() };
+        let ours = lines(&text, &["shallow", "ours", if terminal { "" } else { "synthetic corpus" }, "3 seeds"]);
         assert_eq!(ours.len(), 1, "{text}");
         for number in ["63.00 ± 3.61", "64.00 ± 3.61", "65.00 ± 3.61", "66.00 ± 3.61", " 100 "] {
-            assert!(ours[0].contains(number), "{number} in {}", ours[0]);
+            assert!(ours[0].contains(&text_of(number)), "{number} in {}", ours[0]);
         }
-        assert_eq!(
-            lines(&text, &["shallow", "report, section VII", "GTZAN, ten genres", "65.20", "81.20", "78.90"]).len(),
-            1
-        );
-        assert_eq!(
-            lines(&text, &["shallow", "paper, table 2", "66.56 ± 0.69", "78.10 ± 0.89", "77.80 ± 0.52"]).len(),
-            1
-        );
+        let report = if terminal { "report" } else { "report, section VII" };
+        assert_eq!(lines(&text, &["shallow", report, "65.20", "81.20", "78.90"]).len(), 1, "{text}");
+        let paper = ["66.56 ± 0.69", "78.10 ± 0.89", "77.80 ± 0.52"].map(text_of);
+        assert_eq!(lines(&text, &["shallow", "paper", &paper[0], &paper[1], &paper[2]]).len(), 1, "{text}");
         let deep = lines(&text, &["deep", "ours", "1 seed", "70.00", "71.00", "72.00", "73.00"]);
         assert!(deep.len() == 1 && !deep[0].contains('±'), "{text}");
-        assert_eq!(lines(&text, &["deep", "report, section VII", "68.60", "83.20", "82.40"]).len(), 1);
+        assert_eq!(lines(&text, &["deep", report, "68.60", "83.20", "82.40"]).len(), 1, "{text}");
         assert!(text.contains(SYNTHETIC) && text.contains("1 seed: the spread is not known"));
         assert!(text.contains("over 3 seeds: few") && !text.contains("fewer than the 100"));
+        let table = text.lines().take(8);
+        assert!(!terminal || table.clone().all(|line| line.chars().count() <= 80), "{text}");
     }
 }
 
@@ -143,7 +143,7 @@ fn real_data_are_not_called_synthetic_but_their_differences_are_said() {
     assert!(text.contains("five has 5 classes, GTZAN ten: not the task of the published numbers"));
     assert!(text.contains("ours after 20 epochs, fewer than the 100 of the published numbers"));
     let ten = tables::replication_text(&[real(run(Shallow, 1, 100, 65.0), "genres", &published::GENRES)]);
-    assert!(!ten.contains("not the task") && !ten.contains("fewer than") && ten.contains("data: genres"));
+    assert!(!ten.contains("not the task") && !ten.contains("fewer than") && ten.contains("Results on genres"), "{ten}");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn only_runs_that_differ_in_seed_or_fold_are_averaged() {
     let mut exp = run(Deep, 2, 100, 60.0);
     exp.config.schedule = Schedule::Exp;
     let runs = [run(Deep, 1, 100, 50.0), exp, run(Deep, 3, 50, 70.0), run(Deep, 4, 200, 80.0)];
-    let text = tables::replication_text(&runs);
+    let text = tables::replication_markdown(&runs);
     assert_eq!(lines(&text, &["ours"]).iter().filter(|line| line.contains("1 seed ")).count(), 4, "{text}");
     // EXP has its own published row, and 200 epochs theirs.
     assert_eq!(lines(&text, &["report, section X.C", "69.70", "84.40", "81.60"]).len(), 1);
@@ -162,15 +162,14 @@ fn only_runs_that_differ_in_seed_or_fold_are_averaged() {
     for (fold, run) in folds.iter_mut().enumerate() {
         (run.config.data.folds, run.config.data.fold) = (4, fold);
     }
-    assert_eq!(lines(&tables::replication_text(&folds), &["ours", "2 folds", "55.00 ± 7.07"]).len(), 1);
+    assert_eq!(lines(&tables::replication_text(&folds), &["ours", "2 folds", "55.00±7.07"]).len(), 1);
 }
 
 #[test]
 fn the_confusion_table_is_figure_7s() {
     let results = run(Deep, 1, 100, 70.0).results;
     for text in [tables::confusion(&results).to_string(), tables::confusion_markdown(&results)] {
-        let rock: Vec<&str> =
-            lines(&text, &["rock"])[0].split(['│', '┆', '|']).map(str::trim).filter(|s| !s.is_empty()).collect();
+        let rock: Vec<&str> = lines(&text, &["rock"])[0].split(['|', ' ']).filter(|s| !s.is_empty()).collect();
         assert_eq!(rock, ["rock", "0", "1", "2", "0", "0", "0", "2", "3", "0", "17", "68.0"]);
         assert_eq!(lines(&text, &["truth", "bl", "cl", "co", "di", "hi", "ja", "me", "po", "re", "ro"]).len(), 1);
     }
@@ -341,5 +340,5 @@ fn a_synthetic_corpus_by_another_name_is_still_called_synthetic() {
     assert!(tables::replication_text(&runs).contains(label) && tables::document(&runs).contains(label));
     assert!(curves::training_curves(&runs).unwrap().contains(label));
     assert!(confusion::confusion_matrix(&runs[0].results).unwrap().contains(label));
-    assert_eq!(lines(&tables::replication(&runs).to_string(), &["ours", label]).len(), 1);
+    assert_eq!(lines(&tables::replication_markdown(&runs), &["ours", "built-in (synthetic)"]).len(), 1);
 }

@@ -1,6 +1,6 @@
 //! Tables for the terminal and for Markdown: replication beside the published numbers, confusion matrix, curve.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
 use crate::train::evaluate::Accuracies;
 use crate::train::fit::Epoch;
@@ -8,6 +8,9 @@ use crate::train::results::{Results, Run};
 
 use super::published::{self, Value};
 use super::{SYNTHETIC, clean, counted, data_label, data_labels, experiment, group_names, groups, variant};
+
+/// A rule below the header and nothing else: the study's tables fit eighty columns.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
 
 /// Cells of text, shown on a terminal or written as Markdown.
 struct Grid {
@@ -24,7 +27,8 @@ impl Grid {
 
     fn table(&self) -> Table {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+        // Cells are never broken: a narrow terminal may wrap a line, but every number stays whole.
+        table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(&self.header);
         table.add_rows(&self.rows);
         for column in table.column_iter_mut().skip(self.left) {
@@ -181,16 +185,37 @@ pub fn caption(runs: &[Run]) -> Vec<String> {
     lines
 }
 
-/// The nets' accuracies, mean ± sd over seeds, each followed by the published ones. Print [`caption`] below it, or use
-/// [`replication_text`]. Without runs there is only a header.
+/// The nets' accuracies, mean ± sd over seeds, each followed by the published ones, within eighty columns. Print
+/// [`caption`] with it, which says what the numbers are of, or use [`replication_text`]. Without runs there is only a header.
 pub fn replication(runs: &[Run]) -> Table {
-    replication_grid(runs).table()
+    let mut grid = replication_grid(runs);
+    (grid.header[3], grid.header[7]) = ("ep".to_string(), "prob.".to_string());
+    let common = common_suffix(&grid);
+    for cells in std::iter::once(&mut grid.header).chain(&mut grid.rows) {
+        cells.remove(2);
+        if let Some(ours) = cells[1].strip_suffix(&common) {
+            cells[1] = ours.to_string();
+        } else if let Some(comma) = cells[1].find(',').filter(|_| !cells[1].starts_with("ours")) {
+            cells[1].truncate(comma);
+        }
+        cells.iter_mut().for_each(|cell| *cell = cell.replace(" ± ", "±"));
+    }
+    grid.left = 2;
+    grid.table()
+}
+
+/// What stands behind `ours` in every row of ours, if it is the same: `, preset report`.
+fn common_suffix(grid: &Grid) -> String {
+    let mut suffixes = grid.rows.iter().filter_map(|row| row[1].strip_prefix("ours"));
+    let first = suffixes.next().unwrap_or_default();
+    if suffixes.all(|suffix| suffix == first) { first.to_string() } else { String::new() }
 }
 
 /// [`replication`] with its caption, for a terminal; ends with a line break.
 pub fn replication_text(runs: &[Run]) -> String {
-    let notes: String = caption(runs).iter().map(|line| format!("  {line}\n")).collect();
-    format!("{}\n{notes}", replication(runs))
+    let notes: String = caption(runs).iter().skip(1).map(|line| format!("  {line}\n")).collect();
+    let common = common_suffix(&replication_grid(runs));
+    format!("Results on {}{common}\n\n{}\n\n{notes}", data_labels(runs), replication(runs))
 }
 
 /// [`replication`] with its caption, in Markdown.

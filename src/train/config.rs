@@ -210,7 +210,7 @@ impl Config {
             c if !(0.0..1.0).contains(&c.beta2) => refuse("beta2", &c.beta2, "a number from 0 up to but not 1"),
             c if !positive(c.epsilon) => refuse("epsilon", &c.epsilon, "a positive number"),
             c if c.epochs == 0 => refuse("epochs", &c.epochs, "1 or more"),
-            c if c.batch == 0 || c.batch > 65_536 => refuse("batch", &c.batch, "1 to 65536"),
+            c if c.batch == 0 || c.batch > 4096 => refuse("batch", &c.batch, "1 to 4096"),
             c if c.data.segments == 0 || c.data.segments > 10_000 => refuse("segments", &c.data.segments, "1 to 10000"),
             c if c.data.synthetic_tracks < 2 || c.data.synthetic_tracks > 10_000 => {
                 refuse("synthetic_tracks", &c.data.synthetic_tracks, "2 to 10000")
