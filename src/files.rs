@@ -107,4 +107,14 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(replace(&dir.path().join("no/such/folder/x"), b"").is_err());
     }
+
+    #[test]
+    fn numbers_survive_json_bit_for_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        let shares: Vec<f64> =
+            (0..=250).flat_map(|n| [100.0 * f64::from(n) / 250.0, 100.0 * f64::from(n) / 113.0]).collect();
+        replace_json(&path, &shares).unwrap();
+        assert_eq!(read_json::<Vec<f64>>(&path).unwrap(), shares);
+    }
 }
