@@ -165,6 +165,9 @@ struct Band {
 /// # Shapes
 /// `[samples] → [n_mels, 1 + samples / hop_length]`.
 ///
+/// The transform runs in f64, as librosa's does: where a loud low note leaves the top bands empty, the rounding of an f32
+/// transform would stand above the floor.
+///
 /// # Units
 /// Samples have full scale 1; values are nepers of amplitude, never below ln(1e-6).
 ///
@@ -172,8 +175,8 @@ struct Band {
 /// librosa 0.11 `feature.melspectrogram(power=1, center=True, pad_mode="constant")`, then `np.log(_ + 1e-6)`.
 pub struct LogMel {
     settings: Settings,
-    fft: Arc<dyn RealToComplex<f32>>,
-    window: Vec<f32>,
+    fft: Arc<dyn RealToComplex<f64>>,
+    window: Vec<f64>,
     bands: Vec<Band>,
     weights: Vec<f32>,
 }
@@ -181,9 +184,9 @@ pub struct LogMel {
 /// What one thread works in.
 #[derive(Default)]
 struct Scratch {
-    frame: Vec<f32>,
-    spectrum: Vec<Complex<f32>>,
-    fft: Vec<Complex<f32>>,
+    frame: Vec<f64>,
+    spectrum: Vec<Complex<f64>>,
+    fft: Vec<Complex<f64>>,
     magnitude: Vec<f32>,
 }
 
@@ -211,14 +214,14 @@ impl LogMel {
         Ok(LogMel {
             settings: settings.clone(),
             fft: RealFftPlanner::new().plan_fft_forward(settings.n_fft),
-            window: (0..settings.n_fft).map(|n| hann(n) as f32).collect(),
+            window: (0..settings.n_fft).map(hann).collect(),
             bands,
             weights,
         })
     }
 
     /// Writes the windowed frame centred on sample `centre`.
-    fn cut(&self, samples: &[f32], centre: usize, frame: &mut [f32]) {
+    fn cut(&self, samples: &[f32], centre: usize, frame: &mut [f64]) {
         let half = self.settings.n_fft / 2;
         // The frame starts at sample `centre - half`: `missing` of its samples lie before the first one.
         let missing = half.saturating_sub(centre).min(frame.len());
@@ -228,7 +231,7 @@ impl LogMel {
         frame[missing + present..].fill(0.0);
         let inside = missing..missing + present;
         for ((y, x), w) in frame[inside.clone()].iter_mut().zip(&samples[from..]).zip(&self.window[inside]) {
-            *y = x * w;
+            *y = f64::from(*x) * w;
         }
     }
 }
@@ -278,7 +281,7 @@ impl super::Transform for LogMel {
                     unreachable!("the buffers have the FFT's own lengths: {error}");
                 }
                 for (m, x) in magnitude.iter_mut().zip(spectrum.iter()) {
-                    *m = (x.re * x.re + x.im * x.im).sqrt();
+                    *m = (x.re * x.re + x.im * x.im).sqrt() as f32;
                 }
                 for (band, row) in self.bands.iter().zip(out.chunks_exact_mut(frames)) {
                     row[t] = FLOOR + dot(&self.weights[band.from..band.to], &magnitude[band.bin..]);

@@ -3,8 +3,8 @@
     pip install librosa==0.11.0
     python tests/golden/librosa_mel.py
 
-Writes librosa_mel.npy (the study's settings, [80, 80]), librosa_mel_odd.npy (others, [40, 41]) and
-librosa_mel.json (settings and versions) beside itself.
+Writes librosa_mel.npy (the study's settings, [80, 80]), librosa_mel_odd.npy (others, [40, 41]), librosa_mel_low.npy (the
+study's, of a sound whose top bands are empty) and librosa_mel.json (settings and versions) beside itself.
 """
 
 import json
@@ -34,6 +34,12 @@ def signal():
     return (chirp + tone + noise).astype(np.float32)
 
 
+def low_signal():
+    """Two loud low tones: near the Nyquist frequency there is little but the rounding of the samples; float32."""
+    t = np.arange(SAMPLES, dtype=np.float64) / SR
+    return (0.6 * np.sin(2 * np.pi * 110 * t) + 0.3 * np.sin(2 * np.pi * 163 * t)).astype(np.float32)
+
+
 def log_mel(y, n_fft, hop_length, n_mels, fmin, fmax):
     mel = librosa.feature.melspectrogram(
         y=y, sr=SR, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels, fmin=fmin, fmax=fmax,
@@ -43,14 +49,14 @@ def log_mel(y, n_fft, hop_length, n_mels, fmin, fmax):
 
 
 def main():
-    y = signal()
     about = {"librosa": librosa.__version__, "numpy": np.__version__, "sr": SR, "samples": SAMPLES}
     settings = {
         "librosa_mel.npy": dict(n_fft=512, hop_length=256, n_mels=80, fmin=0.0, fmax=11_025.0),
         "librosa_mel_odd.npy": dict(n_fft=1200, hop_length=500, n_mels=40, fmin=60.0, fmax=7_600.0),
+        "librosa_mel_low.npy": dict(n_fft=512, hop_length=256, n_mels=80, fmin=0.0, fmax=11_025.0),
     }
     for name, s in settings.items():
-        values = log_mel(y, **s)
+        values = log_mel(low_signal() if "low" in name else signal(), **s)
         np.save(HERE / name, values)
         about[name] = s | {"shape": list(values.shape)}
     (HERE / "librosa_mel.json").write_text(json.dumps(about, indent=2) + "\n")
