@@ -391,6 +391,13 @@ fn nonsense_is_refused_before_any_work() {
         (&["train"][..], "--model"),
         (&["train", "--model", "wide"], "shallow, deep"),
         (&["train", "--model", "deep", "--threads", "1025"], "1025 is not in 0..=1024"),
+    let other = TempDir::new().unwrap();
+    good(other.path(), &tiny("train", &["--model", "shallow", "--out", "run", "--max-steps", "1"]));
+    let settings = fs::read_to_string(other.path().join("run/run.toml")).unwrap();
+    fs::write(dir.join("run.toml"), settings.replace("hop_length = 256", "hop_length = 0")).unwrap();
+    bad(dir, &["train", "--config", "run.toml"], 2, "mel: hop_length must be at least 1 sample, got 0");
+    fs::remove_file(other.path().join("run/results.json")).unwrap();
+    bad(other.path(), &["evaluate", "run"], 1, "run: not a finished run (it has no results.json)");
         (&["train", "--model", "deep", "--seed", "9223372036854775808"], "9223372036854775807"),
         (&["train", "--model", "deep", "--conv-bias", "maybe"], "true, false"),
         (&["prepare"], "--out"),

@@ -50,6 +50,7 @@ pub fn load(source: &Source, settings: &Settings, progress: Progress) -> Result<
 /// # Errors
 /// Whatever keeps the source from being a corpus, in one line.
 pub fn load_with(cache: &Cache, source: &Source, settings: &Settings, progress: Progress) -> Result<Corpus> {
+    settings.front_end.check()?;
     let path = match source {
         Source::Path(path) => path,
         &Source::Synthetic { tracks_per_genre } => {
