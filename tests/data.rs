@@ -646,7 +646,7 @@ fn nothing_is_left_where_a_file_cannot_be_written() {
     fs::create_dir(&taken).unwrap();
     fs::write(taken.join("x"), "").unwrap();
     let message = line(prepared::write(&taken, &small(), &BTreeMap::new()));
-    assert!(message.contains("taken: cannot write"), "{message}");
+    assert!(message.contains("taken: a folder; name a file"), "{message}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 

@@ -31,6 +31,7 @@ use serde::de::DeserializeOwned;
 use super::{Content, Corpus, Dataset, Meta, Set};
 use crate::audio::FrontEnd;
 use crate::error::{Error, Result};
+use crate::files;
 
 /// What the metadata entry `format` says in the files written here.
 pub const FORMAT: &str = "genregrad.prepared.1";
@@ -225,6 +226,7 @@ fn save(path: &Path, meta: &Meta, sets: &[(&str, &Set)], mut texts: BTreeMap<Str
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
+    files::check_replaceable(path)?;
     {
         // a temporary file is private by default; this one becomes an ordinary file
         use std::os::unix::fs::PermissionsExt;
