@@ -568,7 +568,7 @@ fn prepared_files_that_contradict_themselves_are_refused() {
         ("row 1 is -1", |f| {
             f.tensors.insert("test.labels", (Dtype::I8, vec![2], vec![1, 255]));
         }),
-        ("fewer than 2 classes", |f| drop(f.texts.insert("classes".into(), r#"["only"]"#.into()))),
+        ("1 classes; expected 2 to 1000", |f| drop(f.texts.insert("classes".into(), r#"["only"]"#.into()))),
         ("test.labels: row 1 has label 2, but there are 2 classes", |f| {
             f.texts.insert("classes".into(), r#"["a", "b"]"#.into());
             f.tensors.get_mut("test.labels").unwrap().2[1] = 2;
