@@ -71,7 +71,11 @@ impl Error {
     /// `map_err(Error::io("cannot read", path))`.
     pub fn io(what: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
-        move |source| Error::Io { path, what, source }
+        move |source| {
+            // tempfile's errors also name its own file, which nobody asked for
+            let source = if source.get_ref().is_some() { source.kind().into() } else { source };
+            Error::Io { path, what, source }
+        }
     }
 
     /// The whole chain on one line: `run: cannot create: permission denied`.
@@ -82,6 +86,6 @@ impl Error {
             line = format!("{line}: {next}");
             cause = next.source();
         }
-        line.replace('\n', " ")
+        line.replace(char::is_control, " ")
     }
 }

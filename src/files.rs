@@ -1,6 +1,6 @@
 //! Files of a run: written beside and renamed, so that a reader never sees half of one.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -8,11 +8,29 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 
+/// Where runs without a folder of their own go.
+const RUNS: &str = "runs";
+
+/// Refuses to replace what is there but no ordinary file: renaming over a device would remove it.
+///
+/// # Errors
+/// [`Error::Config`] if `path` is a folder, a device or a pipe.
+pub fn check_replaceable(path: &Path) -> Result<()> {
+    match path.metadata() {
+        Ok(found) if !found.is_file() => {
+            let what = if found.is_dir() { "a folder" } else { "a device or a pipe" };
+            Err(Error::Config(format!("{}: {what}; name a file", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Replaces `path` by `bytes` in one step.
 ///
 /// # Errors
-/// [`Error::Io`] if the disk refuses; then the old file, if any, is intact.
+/// [`Error::Io`] if the disk refuses; then the old file, if any, is intact. As [`check_replaceable`].
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    check_replaceable(path)?;
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -73,15 +91,29 @@ pub fn check_free(wanted: Option<&Path>) -> Result<()> {
 /// [`Error::Config`] if `wanted` exists and is not an empty folder; [`Error::Io`] if the disk refuses.
 pub fn run_folder(wanted: Option<&Path>, command: &str) -> Result<PathBuf> {
     check_free(wanted)?;
-    let path = match wanted {
-        Some(path) => path.to_path_buf(),
-        None => (1..)
-            .map(|number| Path::new("runs").join(format!("{command}-{number}")))
-            .find(|path| !path.exists())
-            .unwrap_or_default(),
-    };
-    std::fs::create_dir_all(&path).map_err(Error::io("cannot create", &path))?;
-    Ok(path)
+    let folder = wanted.unwrap_or(Path::new(RUNS));
+    std::fs::create_dir_all(folder).map_err(Error::io("cannot create", folder))?;
+    if wanted.is_some() {
+        return Ok(folder.to_path_buf());
+    }
+    let mut number = 1;
+    loop {
+        let path = folder.join(format!("{command}-{number}"));
+        match std::fs::create_dir(&path) {
+            // taken: perhaps by another program, just now
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(Error::io("cannot create", &path)(error)),
+            Ok(()) => return Ok(path),
+        }
+    }
+}
+
+/// Removes the folder of a run that came to nothing, if it is empty, and the `runs` that was made for it.
+pub fn discard(folder: &Path) {
+    let gone = std::fs::remove_dir(folder).is_ok();
+    if gone && folder.parent() == Some(Path::new(RUNS)) {
+        let _ = std::fs::remove_dir(RUNS);
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +137,9 @@ mod tests {
         replace(&path, b"22").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"22");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let below = path.join("x");
+        let error = replace(&below, b"").unwrap_err().one_line();
+        assert!(error.contains(": cannot write: ") && !error.contains("at path"), "{error}");
         assert!(replace(&dir.path().join("no/such/folder/x"), b"").is_err());
     }
 
@@ -116,5 +151,17 @@ mod tests {
             (0..=250).flat_map(|n| [100.0 * f64::from(n) / 250.0, 100.0 * f64::from(n) / 113.0]).collect();
         replace_json(&path, &shares).unwrap();
         assert_eq!(read_json::<Vec<f64>>(&path).unwrap(), shares);
+    }
+
+    #[test]
+    fn only_files_are_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = replace(dir.path(), b"").unwrap_err().to_string();
+        assert!(error.ends_with("a folder; name a file"), "{error}");
+        #[cfg(unix)]
+        {
+            let error = check_replaceable(Path::new("/dev/null")).unwrap_err().to_string();
+            assert_eq!(error, "/dev/null: a device or a pipe; name a file");
+        }
     }
 }

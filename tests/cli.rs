@@ -380,12 +380,24 @@ fn nonsense_is_refused_before_any_work() {
     train(&["--learning-rate", "-1"], "learning_rate: expected a positive number, got -1");
     train(&["--l1", "nan"], "l1: expected");
     train(&["--folds", "4", "--fold", "4"], "fold: expected");
+    train(&["--fold", "1"], "fold: expected 0 where there are no --folds");
+    bad(dir, &tiny("train", &["--model", "shallow", "--lr", "1e30", "--quiet"]), 2, "training diverged");
+    if cfg!(unix) {
+        bad(dir, &["prepare", "--force", "--out", "/dev/null"], 2, "/dev/null: a device or a pipe; name a file");
+    }
     bad(dir, &["train", "--model", "deep", "--device", "abacus"], 1, "device: ");
     bad(dir, &["gradcheck", "--device", "abacus"], 1, "device: ");
     bad(dir, &["evaluate", "."], 2, ".: not a run's folder");
     bad(dir, &["train", "--config", "run.toml"], 1, "run.toml: cannot read");
     fs::write(dir.join("run.toml"), "preset = \"report\"\nmodel = \"wide\"\n").unwrap();
     bad(dir, &["train", "--config", "run.toml"], 1, "run.toml: line 2: ");
+    let other = TempDir::new().unwrap();
+    good(other.path(), &tiny("train", &["--model", "shallow", "--out", "run", "--max-steps", "1"]));
+    let settings = fs::read_to_string(other.path().join("run/run.toml")).unwrap();
+    fs::write(dir.join("run.toml"), settings.replace("hop_length = 256", "hop_length = 0")).unwrap();
+    bad(dir, &["train", "--config", "run.toml"], 2, "mel: hop_length must be at least 1 sample, got 0");
+    fs::remove_file(other.path().join("run/results.json")).unwrap();
+    bad(other.path(), &["evaluate", "run"], 1, "run: not a finished run (it has no results.json)");
 
     for (args, what) in [
         (&["train"][..], "--model"),
@@ -413,6 +425,9 @@ fn features_and_devices_say_what_they_see() {
     let args = ["features", "a.wav", "--front-end", "mel", "--npy", "a.npy"];
     let said = good(dir, &args);
     assert!(said.starts_with("a.wav: 1.134 s, [80, 98] log amplitudes from "), "{said}");
+    if cfg!(unix) {
+        bad(dir, &["features", "a.wav", "--npy", "/dev/null"], 2, "/dev/null: a device or a pipe; name a file");
+    }
     let bytes = fs::read(dir.join("a.npy")).unwrap();
     let file = npyz::NpyFile::new(&bytes[..]).unwrap();
     assert_eq!(file.shape(), [80, 98]);

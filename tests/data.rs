@@ -201,14 +201,19 @@ fn bad_tracks_among_good_ones_are_skipped_and_named() {
     let mut file = hound::WavWriter::create(at("e-nan.wav"), spec).unwrap();
     (0..30_000).for_each(|i| file.write_sample(if i == 100 { f32::NAN } else { 0.1 }).unwrap());
     file.finalize().unwrap();
+    let mut file = hound::WavWriter::create(at("f-loud.wav"), spec).unwrap();
+    (0..30_000).for_each(|i| file.write_sample(1e38 * (i as f32 / 9.0).sin()).unwrap());
+    file.finalize().unwrap();
 
     let corpus = load_uncached(root.path()).unwrap();
     let skipped: Vec<_> = corpus.skipped.iter().map(|(path, _)| path.to_str().unwrap()).collect();
-    let expected = ["a-text", "b-empty", "c-short", "d-silent", "e-nan"].map(|name| format!("blues/{name}.wav"));
+    let expected =
+        ["a-text", "b-empty", "c-short", "d-silent", "e-nan", "f-loud"].map(|name| format!("blues/{name}.wav"));
     assert_eq!(skipped, expected);
     assert!(corpus.skipped.iter().all(|(_, reason)| !reason.is_empty() && !reason.contains("/blues/")));
     assert!(corpus.skipped[2].1.contains("too short: 20461 samples"), "{:?}", corpus.skipped[2]);
     assert!(corpus.skipped[3].1.contains("silent"), "{:?}", corpus.skipped[3]);
+    assert!(corpus.skipped[5].1.contains("too loud"), "{:?}", corpus.skipped[5]);
     assert_eq!(whole(&corpus), whole(&clean), "the good tracks are as if the bad ones were not there");
 }
 
@@ -563,7 +568,7 @@ fn prepared_files_that_contradict_themselves_are_refused() {
         ("row 1 is -1", |f| {
             f.tensors.insert("test.labels", (Dtype::I8, vec![2], vec![1, 255]));
         }),
-        ("fewer than 2 classes", |f| drop(f.texts.insert("classes".into(), r#"["only"]"#.into()))),
+        ("1 classes; expected 2 to 1000", |f| drop(f.texts.insert("classes".into(), r#"["only"]"#.into()))),
         ("test.labels: row 1 has label 2, but there are 2 classes", |f| {
             f.texts.insert("classes".into(), r#"["a", "b"]"#.into());
             f.tensors.get_mut("test.labels").unwrap().2[1] = 2;
@@ -641,7 +646,7 @@ fn nothing_is_left_where_a_file_cannot_be_written() {
     fs::create_dir(&taken).unwrap();
     fs::write(taken.join("x"), "").unwrap();
     let message = line(prepared::write(&taken, &small(), &BTreeMap::new()));
-    assert!(message.contains("taken: cannot write"), "{message}");
+    assert!(message.contains("taken: a folder; name a file"), "{message}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 

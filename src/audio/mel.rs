@@ -48,7 +48,11 @@ impl Settings {
         1 + self.n_fft / 2
     }
 
-    fn validate(&self) -> Result<()> {
+    /// Refuses what makes no sense by itself; [`filters`] finds the rest.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the setting.
+    pub fn validate(&self) -> Result<()> {
         let Settings { sr, n_fft, hop_length, n_mels, fmin, fmax } = *self;
         let nyquist = f64::from(sr) / 2.0;
         let fault = if sr == 0 {

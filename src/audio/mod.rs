@@ -33,6 +33,16 @@ impl Default for FrontEnd {
 }
 
 impl FrontEnd {
+    /// Refuses settings that make no sense, before anything is computed from them.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Config`] naming the setting.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            FrontEnd::Mel(s) => s.validate(),
+        }
+    }
+
     /// Rows of the spectrogram.
     pub fn bins(&self) -> usize {
         match self {

@@ -7,19 +7,29 @@ use npyz::WriterBuilder;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// Writes `values` as a C-ordered float32 array `[rows, cols]`, readable by `numpy.load`.
 ///
 /// The file is written beside `path` and renamed, so that a failure leaves nothing half-written.
 ///
 /// # Errors
-/// [`Error::Shape`] if `values` is not `[rows, cols]`; [`Error::Io`] if the system refuses.
+/// [`Error::Shape`] if `values` is not `[rows, cols]`; [`Error::Config`] if `path` is no file; [`Error::Io`] if the system
+/// refuses.
 pub fn write_npy(path: &Path, rows: usize, cols: usize, values: &[f32]) -> Result<()> {
     if rows.checked_mul(cols) != Some(values.len()) {
         return Err(Error::shape("npy", format!("expected [{rows}, {cols}], got {} values", values.len())));
     }
+    files::check_replaceable(path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = NamedTempFile::new_in(folder).map_err(Error::io("cannot create", path))?;
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        // a temporary file is private by default; this one becomes an ordinary file
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(Error::io("cannot create", path))?;
     write(&mut file, rows, cols, values).map_err(Error::io("cannot write", path))?;
     file.persist(path).map_err(|error| error.error).map_err(Error::io("cannot create", path))?;
     Ok(())

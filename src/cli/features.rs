@@ -65,6 +65,9 @@ impl Args {
         let shape @ [bins, frames] = [front_end.bins(), front_end.frames(samples.len())];
         let mut values = vec![0.0; bins * frames];
         front_end.plan()?.transform(&samples, &mut values);
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(Error::audio(&self.audio, "too loud: its spectrogram overflows; full scale is 1"));
+        }
         if let Some(npy) = &self.npy {
             npy::write_npy(npy, bins, frames, &values)?;
         }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::data::prepared;
 use crate::error::{Error, Result};
 use crate::experiments;
+use crate::files;
 use crate::models::Architecture;
 use crate::train::config::{Config, Preset};
 use crate::train::results::DataSummary;
@@ -67,10 +68,9 @@ impl Args {
         self.making.apply(&mut config.data);
         config.check()?;
         let out = &self.out;
-        if out.is_dir() || (!self.force && out.symlink_metadata().is_ok()) {
-            let remedy =
-                if out.is_dir() { "a folder; name a file" } else { "exists already; use --force to replace it" };
-            return Err(Error::Config(format!("{}: {remedy}", out.display())));
+        files::check_replaceable(out)?;
+        if !self.force && out.symlink_metadata().is_ok() {
+            return Err(Error::Config(format!("{}: exists already; use --force to replace it", out.display())));
         }
         if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
             return Err(Error::Config(format!("{}: no such folder; make it first", folder.display())));

@@ -137,7 +137,8 @@ impl Watcher for Progress {
 
 /// One line on standard error; if that is closed, nobody wants to know.
 fn warn(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    // a file's name may hold a line feed
+    let _ = writeln!(std::io::stderr(), "{}", line.replace(char::is_control, " "));
 }
 
 /// A bar that goes when it is dropped, also on the way out of an error.

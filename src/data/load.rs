@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::cache::{self, Cache, Key};
 use super::prepared::{self, number_tracks, numbered_classes};
-use super::segments::{Progress, Settings, Track, gather, meta, zeros};
+use super::segments::{Progress, Settings, TOO_LOUD, Track, gather, meta, zeros};
 use super::{Content, Corpus, Meta, Set, folder, pickle, synthetic};
 use crate::audio::{FrontEnd, SEGMENT_SAMPLES};
 use crate::error::{Error, Result};
@@ -50,6 +50,7 @@ pub fn load(source: &Source, settings: &Settings, progress: Progress) -> Result<
 /// # Errors
 /// Whatever keeps the source from being a corpus, in one line.
 pub fn load_with(cache: &Cache, source: &Source, settings: &Settings, progress: Progress) -> Result<Corpus> {
+    settings.front_end.check()?;
     let path = match source {
         Source::Path(path) => path,
         &Source::Synthetic { tracks_per_genre } => {
@@ -221,6 +222,9 @@ fn raw_set(
             progress(done.fetch_add(1, Ordering::Relaxed) + 1);
         },
     );
+    if let Some(at) = spectrograms.iter().position(|value| !value.is_finite()) {
+        return Err(refuse(format!("segment {}: {TOO_LOUD}", at / (meta.bins * meta.frames))));
+    }
     let track_names = ids.iter().map(|id| format!("{side} track {id}")).collect();
     Ok(Set { spectrograms, labels: raw.labels, tracks, track_names })
 }

@@ -31,9 +31,13 @@ use serde::de::DeserializeOwned;
 use super::{Content, Corpus, Dataset, Meta, Set};
 use crate::audio::FrontEnd;
 use crate::error::{Error, Result};
+use crate::files;
 
 /// What the metadata entry `format` says in the files written here.
 pub const FORMAT: &str = "genregrad.prepared.1";
+
+/// More classes are a mistake.
+const MAX_CLASSES: usize = 1000;
 
 /// Longer headers are refused, as by every safetensors reader.
 const MAX_HEADER: u64 = 100_000_000;
@@ -102,8 +106,8 @@ pub fn read(path: &Path) -> Result<Corpus> {
             numbered_classes(largest).map_err(|message| reader.error(message))?
         }
     };
-    if classes.len() < 2 {
-        return Err(reader.error("fewer than 2 classes"));
+    if !(2..=MAX_CLASSES).contains(&classes.len()) {
+        return Err(reader.error(format!("{} classes; expected 2 to {MAX_CLASSES}", classes.len())));
     }
     for (prefix, set) in &sets {
         if let Some(row) = set.labels.iter().position(|&label| label as usize >= classes.len()) {
@@ -158,7 +162,7 @@ pub(super) fn number_tracks(labels: &[u32], tracks: &[u32]) -> std::result::Resu
 /// # Errors
 /// The message, where the label is too large to be a class's number.
 pub(super) fn numbered_classes(largest: u32) -> std::result::Result<Vec<String>, String> {
-    if largest < 1000 {
+    if (largest as usize) < MAX_CLASSES {
         Ok((0..=largest).map(|label| format!("class {label}")).collect())
     } else {
         Err(format!("label {largest} is no class's number: classes count from 0"))
@@ -222,6 +226,7 @@ fn save(path: &Path, meta: &Meta, sets: &[(&str, &Set)], mut texts: BTreeMap<Str
     let mut header = serde_json::Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
 
+    files::check_replaceable(path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]

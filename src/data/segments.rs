@@ -46,6 +46,9 @@ pub fn starts(seed: u64, class: &str, stem: &str, samples: usize, segments: usiz
     (0..segments).map(|_| rng.random_range(0..=last as u64) as usize).collect()
 }
 
+/// Why finite samples have no finite spectrogram.
+pub(super) const TOO_LOUD: &str = "too loud: its spectrogram overflows; full scale is 1";
+
 /// What is known of a corpus of the study's segments in this front end.
 pub(super) fn meta(name: String, classes: Vec<String>, front_end: &FrontEnd) -> Meta {
     let frames = front_end.frames(SEGMENT_SAMPLES);
@@ -95,7 +98,8 @@ pub(super) fn gather(
             for (start, out) in starts.into_iter().zip(out.chunks_exact_mut(row)) {
                 plan.transform(&samples[start..start + SEGMENT_SAMPLES], out);
             }
-            Ok(())
+            // absurdly loud floats can overflow in the front end
+            if out.iter().all(|value| value.is_finite()) { Ok(()) } else { Err(TOO_LOUD.into()) }
         });
         progress(done.fetch_add(1, Ordering::Relaxed) + 1, tracks.len());
         result

@@ -13,6 +13,7 @@ use crate::data::split::{self, Split};
 use crate::data::{Corpus, Dataset};
 use crate::device::Device;
 use crate::error::Result;
+use crate::files;
 use crate::report;
 use crate::train::config::{Config, Data};
 use crate::train::fit::{Observer, Options};
@@ -66,7 +67,7 @@ pub fn train(
     let run = results::train(folder, config, dataset, device, options, observer).inspect_err(|_| {
         if !folder.join("checkpoint.safetensors").exists() {
             let _ = std::fs::remove_file(folder.join("run.toml"));
-            let _ = std::fs::remove_dir(folder);
+            files::discard(folder);
         }
     })?;
     report::write_run(&run)?;

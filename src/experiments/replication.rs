@@ -78,7 +78,7 @@ pub fn run(
         let run = super::train(&own, config, &loaded.dataset, device, &Options::default(), observer.as_mut());
         runs.push(run.inspect_err(|_| {
             // goes only if nothing is in it
-            let _ = std::fs::remove_dir(&*folder);
+            files::discard(folder);
         })?);
         let results: Vec<&Results> = runs.iter().map(|run| &run.results).collect();
         files::replace_json(&folder.join("results.json"), &results)?;

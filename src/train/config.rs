@@ -219,10 +219,11 @@ impl Config {
                 refuse("test_fraction", &c.data.test_fraction, "a number between 0 and 1")
             }
             c if c.data.folds == 1 => refuse("folds", &c.data.folds, "0 (one split) or 2 or more"),
+            c if c.data.folds == 0 && c.data.fold > 0 => refuse("fold", &c.data.fold, "0 where there are no --folds"),
             c if c.data.folds > 0 && c.data.fold >= c.data.folds => {
                 refuse("fold", &c.data.fold, "a fold below the number of folds (counted from 0)")
             }
-            _ => Ok(()),
+            c => c.data.front_end.check(),
         }
     }
 }
@@ -258,5 +259,12 @@ mod tests {
         assert!(config.check().is_ok());
         config.dropout = 1.0;
         assert_eq!(config.check().unwrap_err().to_string(), "dropout: expected a number from 0 up to but not 1, got 1");
+        config.dropout = 0.1;
+        config.data.fold = 3;
+        assert_eq!(config.check().unwrap_err().to_string(), "fold: expected 0 where there are no --folds, got 3");
+        config.data.fold = 0;
+        let FrontEnd::Mel(mel) = &mut config.data.front_end;
+        mel.hop_length = 0;
+        assert_eq!(config.check().unwrap_err().to_string(), "mel: hop_length must be at least 1 sample, got 0");
     }
 }

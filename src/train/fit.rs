@@ -181,7 +181,7 @@ struct Trace {
 impl Trace {
     fn start(folder: &Path, init: &Params) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(Error::io("cannot create", folder))?;
-        checkpoint::write(&folder.join("init.safetensors"), init)?;
+        checkpoint::write(&folder.join("init.safetensors"), init).inspect_err(|_| files::discard(folder))?;
         Ok(Trace { path: folder.join("steps.csv"), lines: "step,loss,learning_rate,batch\n".to_string() })
     }
 

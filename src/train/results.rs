@@ -179,9 +179,12 @@ pub fn read(folder: &Path) -> Result<Run> {
             format!("{}: not a run's folder (it has no run.toml); give the folder that train wrote", folder.display());
         return Err(Error::Config(message));
     }
+    if !folder.join("results.json").is_file() {
+        return Err(Error::data(folder, "not a finished run (it has no results.json); train again with its run.toml"));
+    }
     let path = folder.join("metrics.csv");
-    let mut reader = csv::Reader::from_path(&path).map_err(|error| Error::data(&path, error.to_string()))?;
-    let epochs = reader.deserialize().collect::<std::result::Result<_, _>>();
+    let file = std::fs::File::open(&path).map_err(Error::io("cannot read", &path))?;
+    let epochs = csv::Reader::from_reader(file).into_deserialize().collect::<std::result::Result<_, _>>();
     Ok(Run {
         folder: folder.to_path_buf(),
         config: read_config(&folder.join("run.toml"))?,
