@@ -1,6 +1,6 @@
 //! Files of a run: written beside and renamed, so that a reader never sees half of one.
 
-use std::io::{ErrorKind, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -25,27 +25,36 @@ pub fn check_replaceable(path: &Path) -> Result<()> {
     }
 }
 
-/// Replaces `path` by `bytes` in one step.
+/// Replaces `path` in one step by what `fill` writes (buffered) into a file beside it.
 ///
 /// # Errors
 /// [`Error::Io`] if the disk refuses; then the old file, if any, is intact. As [`check_replaceable`].
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn replace_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     check_replaceable(path)?;
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("cannot write", path))?;
-    file.write_all(bytes).map_err(Error::io("cannot write", path))?;
-    file.as_file().sync_all().map_err(Error::io("cannot write", path))?;
-    // Temporary files are private; what stays should be as readable as any other file.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     {
+        // A temporary file is private by default; this one becomes an ordinary file.
         use std::os::unix::fs::PermissionsExt;
-        let _ = file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644));
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    file.persist(path).map_err(|error| Error::io("cannot write", path)(error.error))?;
+    let failed = |error| Error::io("cannot write", path)(error);
+    let mut file = builder.prefix(".").suffix(".tmp").tempfile_in(folder).map_err(failed)?;
+    let mut buffer = BufWriter::new(&mut file);
+    fill(&mut buffer).and_then(|()| buffer.flush()).map_err(failed)?;
+    drop(buffer);
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
+}
+
+/// Replaces `path` by `bytes` in one step.
+///
+/// # Errors
+/// As [`replace_with`].
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace_with(path, |file| file.write_all(bytes))
 }
 
 /// Replaces `path` by `value` as indented JSON.

@@ -1,10 +1,8 @@
 //! A matrix as a NumPy file.
 
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use npyz::WriterBuilder;
-use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -20,28 +18,12 @@ pub fn write_npy(path: &Path, rows: usize, cols: usize, values: &[f32]) -> Resul
     if rows.checked_mul(cols) != Some(values.len()) {
         return Err(Error::shape("npy", format!("expected [{rows}, {cols}], got {} values", values.len())));
     }
-    files::check_replaceable(path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        // a temporary file is private by default; this one becomes an ordinary file
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder).map_err(Error::io("cannot create", path))?;
-    write(&mut file, rows, cols, values).map_err(Error::io("cannot write", path))?;
-    file.persist(path).map_err(|error| error.error).map_err(Error::io("cannot create", path))?;
-    Ok(())
-}
-
-fn write(file: &mut NamedTempFile, rows: usize, cols: usize, values: &[f32]) -> std::io::Result<()> {
-    let mut buffer = BufWriter::new(file);
-    let shape = [rows as u64, cols as u64];
-    let mut npy = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(&mut buffer).begin_nd()?;
-    npy.extend(values.iter())?;
-    npy.finish()?;
-    buffer.flush()
+    files::replace_with(path, |file| {
+        let shape = [rows as u64, cols as u64];
+        let mut npy = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(file).begin_nd()?;
+        npy.extend(values.iter())?;
+        npy.finish()
+    })
 }
 
 #[cfg(test)]
