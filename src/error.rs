@@ -34,6 +34,9 @@ pub enum Error {
         /// What is wrong with it and what to do.
         message: String,
     },
+    /// A training that went wrong.
+    #[error("{0}")]
+    Training(String),
     /// A setting that makes no sense: a flag's value, a field of a `run.toml`.
     #[error("{0}")]
     Config(String),

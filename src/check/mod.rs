@@ -136,9 +136,9 @@ impl Question {
     fn name(self) -> &'static str {
         match self {
             Question::Values => "values: CPU against f64",
-            Question::Gradients => "gradient: CPU against f64 central differences",
-            Question::GpuValues => "values and gradients: GPU against CPU",
-            Question::GpuSteps => "10 Adam steps with dropout: GPU against CPU",
+            Question::Gradients => "gradient: CPU against f64 differences",
+            Question::GpuValues => "values, gradients: GPU against CPU",
+            Question::GpuSteps => "10 Adam steps, dropout: GPU against CPU",
         }
     }
 

@@ -71,7 +71,7 @@ pub struct TrainingArgs {
     /// Whose choices fill what is left open [default: report]
     #[arg(long, value_enum)]
     pub preset: Option<Preset>,
-    /// Passes over the training segments
+    /// Passes over the training segments [default: 100; `reproduce` on the built-in corpus: 10]
     #[arg(long, value_name = "N")]
     pub epochs: Option<u32>,
     /// What follows every convolution
@@ -176,8 +176,9 @@ impl DataArgs {
     pub fn apply(&self, data: &mut Data) {
         self.making.apply(data);
         set(&mut data.seed, self.split_seed);
-        if self.data.is_some() {
-            data.path.clone_from(&self.data);
+        if let Some(path) = &self.data {
+            // run.toml must name the tracks from wherever it is read
+            data.path = Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
         }
     }
 }
@@ -297,7 +298,7 @@ mod tests {
             --decay-unit epochs --beta1 0.1 --beta2 0.2 --epsilon 0.3 --batch 4 --data d --segments 5 --split-seed 6 \
             --test-fraction 0.4 --folds 8 --fold 7 --synthetic-tracks 9";
         let data = Data {
-            path: Some("d".into()),
+            path: Some(std::path::absolute("d").unwrap()),
             synthetic_tracks: 9,
             segments: 5,
             seed: 6,

@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use comfy_table::{Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 
 use crate::device::{Choice, Device, Info};
 use crate::error::Result;
+use crate::report::tables;
 
 use super::output::{print, print_json};
 
@@ -53,14 +54,13 @@ impl Report {
             text += "no GPU adapter (on Linux, a Vulkan driver is needed; Debian: mesa-vulkan-drivers)\n";
         } else {
             let mut table = Table::new();
-            table.load_style(presets::UTF8_FULL_CONDENSED);
-            table.set_header(["adapter", "backend", "kind", "driver", "largest value", "workgroup memory"]);
+            table.load_style(tables::STYLE);
+            table.set_header(["adapter", "backend", "kind", "largest value", "workgroup"]);
             for info in &self.adapters {
                 table.add_row([
                     info.name.clone(),
                     info.backend.clone(),
                     info.kind.to_string(),
-                    info.driver.clone(),
                     format!("{} MiB", info.max_binding_bytes >> 20),
                     format!("{} KiB", info.max_workgroup_bytes >> 10),
                 ]);

@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use crate::check::{self, Check};
 use crate::device::{Choice, Device};
 use crate::error::Result;
+use crate::report::tables;
 
 use super::args::{OutputArgs, ThreadArgs};
 use super::output::{print, print_json};
@@ -89,8 +90,8 @@ impl Args {
 
 fn table(checks: &[Check]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["subject", "what", "error", "tolerance", "", "where"]);
+    table.load_style(tables::STYLE);
+    table.set_header(["subject", "what", "error", "at most", "", ""]);
     for check in checks {
         table.add_row([
             check.subject.clone(),

@@ -10,7 +10,7 @@ use crate::data::cache::Cache;
 use crate::data::load::{self, Source};
 use crate::data::segments::{Progress, Settings};
 use crate::data::split::{self, Split};
-use crate::data::{Corpus, Dataset};
+use crate::data::{Content, Corpus, Dataset};
 use crate::device::Device;
 use crate::error::Result;
 use crate::files;
@@ -46,7 +46,10 @@ pub fn load(data: &Data, cache: &Cache, progress: Progress) -> Result<Loaded> {
     };
     let mut corpus = load::load_with(cache, &source, &settings, progress)?;
     let Corpus { skipped, notes, .. } = &mut corpus;
-    let (skipped, notes) = (std::mem::take(skipped), std::mem::take(notes));
+    let (skipped, mut notes) = (std::mem::take(skipped), std::mem::take(notes));
+    if matches!(corpus.content, Content::Split { .. }) {
+        notes.push("comes with its own segments and split: settings of those do not apply".to_string());
+    }
     Ok(Loaded { dataset: split::split(corpus, &split, data.seed)?, skipped, notes })
 }
 

@@ -21,7 +21,7 @@ pub const MODELS: [Architecture; 2] = [Architecture::Shallow, Architecture::Deep
 pub const EPOCHS: u32 = 100;
 
 /// Epochs on the built-in corpus: both nets are far above chance after so many, within minutes on two cores.
-pub const SYNTHETIC_EPOCHS: u32 = 8;
+pub const SYNTHETIC_EPOCHS: u32 = 10;
 
 /// Tracks a genre of the built-in corpus.
 pub const SYNTHETIC_TRACKS: usize = 16;

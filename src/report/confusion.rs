@@ -54,7 +54,7 @@ fn draw(area: &Area, results: &Results, names: &[String], title: &str, left: i32
     if results.data.synthetic {
         label(area, SYNTHETIC, (14, 61), 12.0, WARNING, HPos::Left)?;
     }
-    label(area, "predicted, by maximum probability", (left, TOP - 33), 12.0, GREY, HPos::Left)?;
+    label(area, "predicted, by max (sum of logits)", (left, TOP - 33), 12.0, GREY, HPos::Left)?;
     label(area, "correct", (right + 10, TOP - 12), 12.0, GREY, HPos::Left)?;
     let truth = super::font(12.0).transform(FontTransform::Rotate270).color(&GREY);
     let truth = truth.pos(Pos::new(HPos::Center, VPos::Center));

@@ -10,7 +10,7 @@ use super::published::{self, Value};
 use super::{SYNTHETIC, clean, counted, data_label, data_labels, experiment, group_names, groups, variant};
 
 /// A rule below the header and nothing else: the study's tables fit eighty columns.
-const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
+pub const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
 
 /// Cells of text, shown on a terminal or written as Markdown.
 struct Grid {
@@ -272,7 +272,7 @@ fn confusion_grid(results: &Results) -> Grid {
 /// What a confusion matrix shows: `deep, 20 epochs, seed 1, synthetic corpus`, then how to read it.
 fn confusion_caption(results: &Results) -> String {
     format!(
-        "{}, {}, seed {}, {}: truth on the left, maximum probability predictions along the top, in tracks",
+        "{}, {}, seed {}, {}: truth on the left, predictions by max (largest sum of logits) along the top, in tracks",
         results.model,
         counted(results.epochs as usize, "epoch"),
         results.seed,

@@ -70,6 +70,9 @@ pub struct Options {
     pub max_steps: Option<u32>,
 }
 
+/// A training whose loss over an epoch exceeds this has diverged; the study's are below 10,000.
+const DIVERGED: f64 = 1e9;
+
 /// The step's seed: 32 bits of the run's.
 fn fold_seed(seed: u64) -> u32 {
     (seed ^ (seed >> 32)) as u32
@@ -78,7 +81,7 @@ fn fold_seed(seed: u64) -> u32 {
 /// Trains and evaluates one net.
 ///
 /// # Errors
-/// [`Error::Config`] for nonsense in `config` or a loss that is not a number; those of device and disk.
+/// [`Error::Config`] for nonsense in `config`; [`Error::Training`] if the loss diverges; those of device and disk.
 pub fn fit(
     config: &Config,
     dataset: &Dataset,
@@ -124,9 +127,10 @@ pub fn fit(
         }
         let loss = f64::from(plan.read(program.loss_sum)?[0]);
         let correct = f64::from(plan.read(program.correct_sum)?[0]);
-        if !loss.is_finite() {
-            let message = format!("training diverged in epoch {epoch}: the loss is {loss}; try a lower learning rate");
-            return Err(Error::Config(message));
+        if !loss.is_finite() || loss > DIVERGED {
+            let message =
+                format!("training diverged in epoch {epoch}: the loss is {loss:e}; try a lower learning rate");
+            return Err(Error::Training(message));
         }
         params = plan.params()?;
         logits = evaluator.logits(&params, &dataset.test)?;
