@@ -4,6 +4,7 @@
 //! [`crate::autodiff::backward`] appends the gradient's nodes to the same list; [`crate::run::Plan`] executes it.
 //! Print a tape (`{tape}`) to read a training step as a table.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -142,7 +143,7 @@ impl Dispatch {
 ///
 /// Implementations live one to a file in [`crate::ops`]. `read` and `write` are contiguous row-major arrays whose
 /// lengths were checked against [`Op::output_shapes`] when the tape was recorded.
-pub trait Op: fmt::Debug + Send + Sync {
+pub trait Op: Any + fmt::Debug + Send + Sync {
     /// `conv2d`, `conv2d.grad_weight`.
     fn name(&self) -> &'static str;
 
@@ -176,6 +177,56 @@ pub trait Op: fmt::Debug + Send + Sync {
     fn flops(&self) -> u64 {
         0
     }
+
+    /// The operation that does this node's work and some of its neighbours' at once, if there is one; see
+    /// [`crate::run::fuse`].
+    fn fuse(&self, _: &Neighbours) -> Option<Fusion> {
+        None
+    }
+}
+
+/// What [`Op::fuse`] sees: the list, and the node's own place in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbours<'t> {
+    tape: &'t Tape,
+    /// The node's own number.
+    pub number: usize,
+}
+
+impl<'t> Neighbours<'t> {
+    /// The surroundings of node `number`.
+    pub fn new(tape: &'t Tape, number: usize) -> Self {
+        Neighbours { tape, number }
+    }
+
+    /// A node of the list.
+    pub fn node(&self, number: usize) -> &'t Node {
+        &self.tape.nodes[number]
+    }
+
+    /// The operation of node `number`, if it is a `T`.
+    pub fn op<T: Op>(&self, number: usize) -> Option<&'t T> {
+        (self.node(number).op.as_ref() as &dyn Any).downcast_ref()
+    }
+
+    /// The node that writes `var`, if one does.
+    pub fn writer(&self, var: Var) -> Option<usize> {
+        self.tape.nodes.iter().position(|node| node.writes.contains(&var))
+    }
+
+    /// The nodes that read `var`, in order.
+    pub fn readers(&self, var: Var) -> Vec<usize> {
+        (0..self.tape.nodes.len()).filter(|&number| self.tape.nodes[number].reads.contains(&var)).collect()
+    }
+}
+
+/// One rewrite of the list: nodes that go, and nodes that come. The values stay; what nobody writes any more gets no memory.
+#[derive(Clone, Debug, Default)]
+pub struct Fusion {
+    /// Numbers of the nodes that go.
+    pub removed: Vec<usize>,
+    /// Nodes that come, each in the place of a node that goes.
+    pub added: Vec<(usize, Node)>,
 }
 
 /// What an operation's [`Op::backward`] sees: its values, the gradients of its outputs, and the tape to append to.
@@ -357,6 +408,45 @@ impl Tape {
     /// All nodes, in order of execution.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// True if the value exists when the program runs: a fused program leaves some of its values out.
+    pub fn is_live(&self, var: Var) -> bool {
+        self.values[var.0].source != Source::Node || self.nodes.iter().any(|node| node.writes.contains(&var))
+    }
+
+    /// Carries out one rewrite.
+    ///
+    /// # Panics
+    /// If a node reads a value that nobody before it writes any more, or a new node does not fit its values: the rewrite
+    /// is wrong, whatever the program.
+    pub fn rewrite(&mut self, fusion: Fusion) {
+        let mut added = fusion.added;
+        let mut nodes = Vec::with_capacity(self.nodes.len());
+        for (number, node) in self.nodes.drain(..).enumerate() {
+            while let Some(at) = added.iter().position(|(place, _)| *place == number) {
+                nodes.push(added.remove(at).1);
+            }
+            if !fusion.removed.contains(&number) {
+                nodes.push(node);
+            }
+        }
+        assert!(added.is_empty(), "a fused node without a place in the list");
+        let mut written: Vec<bool> = self.values.iter().map(|value| value.source != Source::Node).collect();
+        for node in &nodes {
+            let name = node.op.name();
+            for var in &node.reads {
+                assert!(written[var.0], "{name} reads {}, which fusion left out", self.values[var.0].name);
+            }
+            let reads: Vec<&Shape> = node.reads.iter().map(|var| &self.values[var.0].shape).collect();
+            let shapes = node.op.output_shapes(&reads).unwrap_or_else(|error| panic!("{error}"));
+            assert!(
+                shapes.iter().eq(node.writes.iter().map(|var| &self.values[var.0].shape)),
+                "{name}: shapes written"
+            );
+            node.writes.iter().for_each(|var| written[var.0] = true);
+        }
+        self.nodes = nodes;
     }
 
     /// The values of one kind, in order of recording.

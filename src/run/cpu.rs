@@ -3,7 +3,7 @@
 use crate::tape::{Step, Tape, Var};
 
 /// More inputs or outputs than any operation has.
-const MOST: usize = 4;
+const MOST: usize = 8;
 
 /// The values of a tape in memory.
 #[derive(Debug)]
@@ -12,9 +12,15 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Zeros for every value.
+    /// Zeros for every value, but for those that fusion left out.
     pub fn new(tape: &Tape) -> Self {
-        Executor { values: tape.values().iter().map(|value| vec![0.0; value.shape.len()]).collect() }
+        let mut values: Vec<Vec<f32>> = vec![Vec::new(); tape.values().len()];
+        for (index, value) in tape.values().iter().enumerate() {
+            if tape.is_live(Var(index)) {
+                values[index] = vec![0.0; value.shape.len()];
+            }
+        }
+        Executor { values }
     }
 
     /// Overwrites a value; lengths were checked by the plan.

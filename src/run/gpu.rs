@@ -42,11 +42,13 @@ impl Executor {
     /// [`Error::Device`] if a value does not fit, a shader does not compile, or the device was lost.
     pub fn new(tape: &Tape, gpu: &Arc<Gpu>) -> Result<Self> {
         gpu.check()?;
-        for value in tape.values() {
-            check_size(gpu, value)?;
+        // A value that fusion left out has no elements, and a buffer has at least one.
+        let size = |index: usize| if tape.is_live(Var(index)) { bytes(&tape.values()[index]) } else { 4 };
+        for (index, value) in tape.values().iter().enumerate() {
+            check_size(gpu, value, size(index))?;
         }
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let values = tape.values().iter().map(|value| buffer(gpu, &value.name, bytes(value), usage));
+        let values = (0..).zip(tape.values()).map(|(index, value)| buffer(gpu, &value.name, size(index), usage));
         let values = values.collect::<Result<Vec<_>>>()?;
         let uniform = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
         let step = buffer(gpu, "step", size_of::<Step>() as u64, uniform)?;
@@ -156,9 +158,9 @@ fn bytes(value: &Value) -> u64 {
 }
 
 /// Refuses a value that no shader could see whole; asked for all values before the first is allocated.
-fn check_size(gpu: &Gpu, value: &Value) -> Result<()> {
+fn check_size(gpu: &Gpu, value: &Value, needed: u64) -> Result<()> {
     const MIB: f64 = 1_048_576.0;
-    let (needed, most) = (bytes(value), gpu.info().max_binding_bytes);
+    let most = gpu.info().max_binding_bytes;
     if needed <= most {
         return Ok(());
     }

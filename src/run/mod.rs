@@ -4,8 +4,11 @@
 //! [`mod@reference`] runs the same tape naively in f64.
 
 pub mod cpu;
+mod fuse;
 pub mod gpu;
 pub mod reference;
+
+pub use fuse::fuse;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -94,9 +97,13 @@ impl Plan {
 
     /// Copies a value to the host. On a GPU this is the only call that waits.
     ///
+    /// # Panics
+    /// If fusion left the value out.
+    ///
     /// # Errors
     /// [`Error::Device`] if the device was lost.
     pub fn read(&mut self, var: Var) -> Result<Vec<f32>> {
+        assert!(self.tape.is_live(var), "{}: left out by fusion", self.tape.values()[var.index()].name);
         match &mut self.executor {
             Executor::Cpu(executor) => Ok(executor.read(var).to_vec()),
             Executor::Gpu(executor) => executor.read(var),
@@ -122,7 +129,7 @@ impl Plan {
     /// # Errors
     /// As [`Plan::write`].
     pub fn poison(&mut self) -> Result<()> {
-        for var in self.tape.vars(Source::Node).collect::<Vec<_>>() {
+        for var in self.tape.vars(Source::Node).filter(|&var| self.tape.is_live(var)).collect::<Vec<_>>() {
             let nan = vec![f32::NAN; self.tape.shape(var).len()];
             match &mut self.executor {
                 Executor::Cpu(executor) => executor.write(var, &nan),
