@@ -3,6 +3,8 @@
 //! instruction set that the machine turns out to have.
 #![allow(unsafe_code)]
 
+pub mod simd;
+
 /// A matrix inside a slice: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy)]
 pub struct Mat<'a> {

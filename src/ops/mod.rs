@@ -10,6 +10,7 @@ pub mod concat;
 pub mod conv2d;
 pub mod dense;
 pub mod dropout;
+mod fft;
 pub mod fill;
 mod kernels;
 pub mod l1_penalty;
@@ -18,6 +19,7 @@ pub mod max_pool2d;
 pub mod reshape;
 mod scratch;
 pub mod softmax_cross_entropy;
+mod spectral;
 pub mod tanh;
 
 pub use accumulate::accumulate;
