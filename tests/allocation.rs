@@ -15,9 +15,11 @@ fn a_warm_step_allocates_nothing() {
     // Counted on one thread, the pool's only one, so that every kernel is seen.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     pool.install(|| {
-        for model in [Architecture::Shallow, Architecture::Deep] {
+        let models = [Architecture::Shallow, Architecture::Deep];
+        for (model, fuse) in models.into_iter().flat_map(|model| [(model, false), (model, true)]) {
             let config = Config::preset(Preset::Paper, model);
             let program = TrainProgram::record(&config.net(4), [3, 40, 40], config.l1, config.adam()).unwrap();
+            let program = program.fused(fuse);
             let params = nn::initialise(&program.tape, 1).unwrap();
             let mut plan = Plan::new(&program.tape, &Device::Cpu, &params).unwrap();
             let spectrograms = vec![0.5; 3 * 40 * 40];
@@ -32,8 +34,8 @@ fn a_warm_step_allocates_nothing() {
                 2 * o.div_ceil(16) + i.div_ceil(1024)
             });
             let products: usize = inputs.sum();
-            assert_eq!(counted.count_total, 3 * products as u64, "{model}: {counted:?}");
-            assert_eq!(counted.count_max, 1, "{model}: {counted:?}");
+            assert_eq!(counted.count_total, 3 * products as u64, "{model}, fused: {fuse}: {counted:?}");
+            assert_eq!(counted.count_max, 1, "{model}, fused: {fuse}: {counted:?}");
         }
     });
 }

@@ -10,10 +10,10 @@ use crate::autodiff::{self, Grads};
 use crate::device::Device;
 use crate::error::Result;
 use crate::models::Architecture;
-use crate::nn;
+use crate::nn::{self, Activation};
 use crate::ops::{self, Adam, Padding};
 use crate::rng::{self, Rng};
-use crate::run::Plan;
+use crate::run::{self, Plan};
 use crate::tape::{Source, Step, Tape, Var};
 use crate::tensor::{Params, Tensor};
 use crate::train::config::{Config, Preset};
@@ -63,6 +63,13 @@ impl Case {
             plan.write(*var, data)?;
         }
         Ok(plan)
+    }
+
+    /// The same with neighbouring nodes fused.
+    pub fn fused(&self) -> Self {
+        let tape = run::fuse(&self.tape);
+        let forward = 1 + tape.nodes().iter().position(|node| node.writes.contains(&self.loss)).unwrap_or(0);
+        Case { name: format!("{}, fused", self.name), tape, forward, ..self.clone() }
     }
 }
 
@@ -119,6 +126,22 @@ impl Draft {
         let weight = self.param("weight", [c_out, input[1], k_h, k_w])?;
         let bias = if bias { Some(self.param("bias", [c_out])?) } else { None };
         ops::conv2d(&mut self.tape, x, weight, bias, padding)
+    }
+
+    /// A convolution with a bias, an activation and a pool, fused.
+    fn conv_block(
+        &mut self,
+        input: [usize; 4],
+        kernel: [usize; 3],
+        padding: Padding,
+        activation: Activation,
+        window: (usize, usize),
+    ) -> Result<Var> {
+        let map = self.conv2d(input, kernel, activation != Activation::Relu, padding)?;
+        let activated = activation.record(&mut self.tape, map, 0.3)?;
+        let pooled = ops::max_pool2d(&mut self.tape, activated, window)?;
+        self.tape = run::fuse(&self.tape);
+        Ok(pooled)
     }
 
     fn max_pool2d(&mut self, input: [usize; 4], window: (usize, usize)) -> Result<Var> {
@@ -191,6 +214,25 @@ const OPS: &[Row] = &[
     ("conv2d", "1x1", |d| d.conv2d([2, 5, 4, 3], [6, 1, 1], true, Padding::Same)),
     ("conv2d", "17 channels to 9", |d| d.conv2d([1, 17, 5, 4], [9, 2, 3], false, Padding::Same)),
     ("conv2d", "one pixel", |d| d.conv2d([1, 1, 1, 1], [1, 1, 1], true, Padding::Valid)),
+    ("conv_block", "same, LeakyReLU, 2x2", |d| {
+        d.conv_block([2, 3, 6, 8], [5, 3, 3], Padding::Same, Activation::LeakyRelu, (2, 2))
+    }),
+    ("conv_block", "same, ReLU without bias, 1x5 with columns left over", |d| {
+        d.conv_block([2, 1, 5, 13], [17, 4, 2], Padding::Same, Activation::Relu, (1, 5))
+    }),
+    ("conv_block", "same, tanh, 5x1 with rows left over", |d| {
+        d.conv_block([3, 2, 12, 3], [4, 2, 5], Padding::Same, Activation::Tanh, (5, 1))
+    }),
+    ("conv_block", "valid, LeakyReLU, 3x2 with both left over", |d| {
+        d.conv_block([2, 2, 10, 9], [3, 3, 3], Padding::Valid, Activation::LeakyRelu, (3, 2))
+    }),
+    // Not tanh: seventeen channels saturate it, and `1 - y^2` has no digits left.
+    ("conv_block", "valid, LeakyReLU, 17 channels, the whole plane", |d| {
+        d.conv_block([2, 17, 4, 5], [2, 2, 3], Padding::Valid, Activation::LeakyRelu, (3, 3))
+    }),
+    ("conv_block", "same, LeakyReLU, kernel larger than the input, no pool", |d| {
+        d.conv_block([1, 2, 4, 3], [2, 10, 7], Padding::Same, Activation::LeakyRelu, (1, 1))
+    }),
     ("max_pool2d", "2x2", |d| d.max_pool2d([2, 3, 6, 8], (2, 2))),
     ("max_pool2d", "1x5 with columns left over", |d| d.max_pool2d([2, 3, 4, 13], (1, 5))),
     ("max_pool2d", "5x1 with rows left over", |d| d.max_pool2d([1, 2, 12, 3], (5, 1))),
@@ -311,6 +353,9 @@ pub fn random(seed: u64) -> Result<Vec<Case>> {
     add("dense", format!("{dense:?}"), &|d| d.dense(dense[0], dense[1], dense[2]))?;
     let window = (kernel[0].min(input[2]), kernel[1].min(input[3]));
     add("max_pool2d", format!("{input:?} by {window:?}"), &|d| d.max_pool2d(input, window))?;
+    add("conv_block", format!("same, {input:?}, {kernel:?} to {}, by {window:?}", channels[1]), &|d| {
+        d.conv_block(input, [channels[1], kernel[0], kernel[1]], Padding::Same, Activation::LeakyRelu, window)
+    })?;
     let rows = sizes(2000, 3);
     add("concat", format!("{rows:?}"), &|d| {
         let (a, b) = (d.param("a", [rows[0], rows[1]])?, d.param("b", [rows[0], rows[2]])?);

@@ -122,6 +122,9 @@ pub struct TrainingArgs {
     /// Segments of a step
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    /// Run every operation by itself, as recorded: slower, the same up to rounding
+    #[arg(long)]
+    no_fuse: bool,
 }
 
 /// What computes.
@@ -226,6 +229,7 @@ impl TrainingArgs {
         set(&mut config.beta2, self.beta2);
         set(&mut config.epsilon, self.epsilon);
         set(&mut config.batch, self.batch);
+        config.fuse &= !self.no_fuse;
     }
 }
 
@@ -295,7 +299,7 @@ mod tests {
     fn every_value_has_its_flag() {
         let flags = "--preset paper --epochs 3 --activation tanh --slope -0.5 --conv-bias false --dense-activation false \
             --dropout 0.5 --dropout-at merge --l1 0.1 --lr 0.2 --schedule exp --decay-rate 0.7 --decay-steps 50 \
-            --decay-unit epochs --beta1 0.1 --beta2 0.2 --epsilon 0.3 --batch 4 --data d --segments 5 --split-seed 6 \
+            --decay-unit epochs --beta1 0.1 --beta2 0.2 --epsilon 0.3 --batch 4 --no-fuse --data d --segments 5 --split-seed 6 \
             --test-fraction 0.4 --folds 8 --fold 7 --synthetic-tracks 9";
         let data = Data {
             path: Some(std::path::absolute("d").unwrap()),
@@ -329,6 +333,7 @@ mod tests {
             epochs: 3,
             batch: 4,
             seed: 7,
+            fuse: false,
             data,
         };
         assert_eq!(config(flags), expected);

@@ -84,8 +84,16 @@ pub struct Config {
     pub batch: usize,
     /// Seed of weights, shuffles and dropout.
     pub seed: u64,
+    /// Whether neighbouring operations are done as one (see [`crate::run::fuse`]).
+    #[serde(default = "yes")]
+    pub fuse: bool,
     /// Where the tracks come from.
     pub data: Data,
+}
+
+/// What a `run.toml` means that does not say.
+fn yes() -> bool {
+    true
 }
 
 /// The data part of a run.
@@ -153,6 +161,7 @@ impl Config {
             epochs: 100,
             batch: 15,
             seed: 1,
+            fuse: true,
             data: Data::default(),
         }
     }
@@ -250,6 +259,8 @@ mod tests {
             config.data.path = Some("genres".into());
             let text = toml::to_string(&config).unwrap();
             assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+            // written before there was a choice
+            assert_eq!(toml::from_str::<Config>(&text.replace("fuse = true\n", "")).unwrap(), config);
         }
     }
 
