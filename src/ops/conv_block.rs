@@ -32,10 +32,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::conv2d::{self, Conv2d};
+use super::kernels::simd::Lanes;
 use super::kernels::{LANES, Spot, spread_runs, sum_runs, width};
 use super::leaky_relu::{self, LeakyRelu};
 use super::max_pool2d::{self, MaxPool2d};
 use super::pool::{self, Pool};
+use super::spectral::Spectral;
 use super::tanh::{self, Tanh};
 use super::{expect, once, scratch};
 use crate::error::Result;
@@ -130,7 +132,7 @@ pub(super) fn fuse(pool: &MaxPool2d, around: &Neighbours) -> Option<Fusion> {
     let activation = Monotone::of(around, activation_at)?;
     let map = around.node(activation_at).reads[0];
     let conv_at = around.writer(map)?;
-    let block = ConvBlock { conv: around.op::<Conv2d>(conv_at)?.clone(), activation, pool: pool.clone() };
+    let block = ConvBlock::new(around.op::<Conv2d>(conv_at)?.clone(), activation, pool.clone());
     let reads = around.node(conv_at).reads.clone();
     let (input, weight) = (reads[0], reads[1]);
 
@@ -191,9 +193,25 @@ struct ConvBlock {
     conv: Conv2d,
     activation: Monotone,
     pool: MaxPool2d,
+    /// The plan of [`mod@super::spectral`], where it beats the direct sums.
+    spectral: Option<Spectral>,
 }
 
+/// Kernels of fewer taps are faster summed directly than transformed, forwards.
+const SPECTRAL_TAPS: usize = 12;
+
+/// Where windows are larger, winners are so few that their gradients are faster summed one by one than transformed.
+const SPECTRAL_WINDOW: usize = 8;
+
 impl ConvBlock {
+    fn new(conv: Conv2d, activation: Monotone, pool: MaxPool2d) -> Self {
+        let Conv2d { c_in, h, w, c_out, k_h, k_w, .. } = conv;
+        let (h_out, w_out) = conv.out();
+        let plan = || Spectral::new([c_in, h, w], [c_out, h_out, w_out], (k_h, k_w), conv.pad());
+        let spectral = (k_h * k_w >= 4).then(plan);
+        ConvBlock { conv, activation, pool, spectral }
+    }
+
     fn op(&self) -> std::sync::Arc<dyn Op> {
         std::sync::Arc::new(self.clone())
     }
@@ -278,8 +296,29 @@ impl Op for ConvBlock {
 }
 
 impl ConvBlock {
-    /// Images in parallel, and in each of them blocks of sixteen channels.
     fn forward(&self, input: &[f32], weight: &[f32], bias: Option<&[f32]>, pooled: &mut [f32], argmax: &mut [f32]) {
+        let Some(plan) = self.spectral.as_ref().filter(|_| self.conv.k_h * self.conv.k_w >= SPECTRAL_TAPS) else {
+            return self.forward_direct(input, weight, bias, pooled, argmax);
+        };
+        plan.forward(input, weight, [pooled, argmax], self.windows(), |first, pooled, argmax, rows| {
+            scratch::with(pool::kept(&self.pool), |kept| {
+                let finish =
+                    |lane: usize, x: f32| self.activation.apply(x + bias.map_or(0.0, |bias| bias[first + lane]));
+                let mut pool = Pool::new(&self.pool, kept, pooled, argmax, finish);
+                rows(&mut |h: usize, row: &mut [Lanes]| pool.row(h, bytemuck::cast_slice(row)));
+            });
+        });
+    }
+
+    /// Images in parallel, and in each of them blocks of sixteen channels.
+    fn forward_direct(
+        &self,
+        input: &[f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        pooled: &mut [f32],
+        argmax: &mut [f32],
+    ) {
         let (conv, taps, windows) = (self.conv.forward(), self.conv.taps(), self.windows());
         scratch::with(conv.blocks() * taps * LANES, |packed| {
             let packed = packed.as_chunks_mut::<LANES>().0;
@@ -316,6 +355,60 @@ impl ConvBlock {
     }
 }
 
+impl ConvBlock {
+    /// The rows of the gradient at the convolution's map, for sixteen channels of an image, in order: zero but at winners.
+    fn grad_rows<'a>(&'a self, read: &[&'a [f32]], image: usize, first: usize) -> impl FnMut(usize, &mut [Lanes]) + 'a {
+        let &[grad_pooled, pooled, argmax, ..] = read else { unreachable!("five inputs") };
+        let (windows, (h_p, w_p), w_out) = (self.windows(), self.pool.out(), self.conv.out().1);
+        let (k_h, k_w) = (self.pool.k_h, self.pool.k_w);
+        let channels = LANES.min(self.conv.c_out - first);
+        // One row of windows, channels last: gradients, then places.
+        let mut kept = scratch::take(2 * w_p);
+        kept.fill(Lanes::ZERO);
+        move |h: usize, line: &mut [Lanes]| {
+            let (i, r) = (h / k_h, h % k_h);
+            if i >= h_p {
+                return;
+            }
+            let (grads, places) = kept.split_at_mut(w_p);
+            if r == 0 {
+                for lane in 0..channels {
+                    let start = (image * self.conv.c_out + first + lane) * windows + i * w_p;
+                    let row = |values: &'a [f32]| values[start..start + w_p].iter();
+                    let read = row(grad_pooled).zip(row(pooled)).zip(row(argmax));
+                    for (((g, &y), &place), (grad, at)) in read.zip(grads.iter_mut().zip(places.iter_mut())) {
+                        grad.0[lane] = g * self.activation.slope(y);
+                        at.0[lane] = place;
+                    }
+                }
+            }
+            let first = h * w_out;
+            let windows = line.chunks_exact_mut(k_w).zip(grads.iter().zip(places.iter()));
+            for (j, (line, (grad, place))) in windows.enumerate() {
+                for (s, line) in line.iter_mut().enumerate() {
+                    let here = (first + j * k_w + s) as f32;
+                    for ((line, &grad), &place) in line.0.iter_mut().zip(&grad.0).zip(&place.0) {
+                        *line = if place == here { grad } else { 0.0 };
+                    }
+                }
+            }
+        }
+    }
+
+    fn grad_bias(&self, grad_pooled: &[f32], pooled: &[f32], out: &mut [f32]) {
+        let windows = self.windows();
+        out.par_iter_mut().enumerate().for_each(|(o, out)| {
+            // In f64: thousands of terms that largely cancel.
+            let planes = (0..self.conv.n).map(|n| (n * self.conv.c_out + o) * windows);
+            let terms = planes.flat_map(|plane| {
+                let read = grad_pooled[plane..plane + windows].iter().zip(&pooled[plane..plane + windows]);
+                read.map(|(g, &y)| f64::from(g * self.activation.slope(y)))
+            });
+            *out = terms.sum::<f64>() as f32;
+        });
+    }
+}
+
 /// The gradients of a [`ConvBlock`]; that of the input only if `input`.
 #[derive(Clone, Debug)]
 struct Grad {
@@ -343,7 +436,7 @@ impl Op for Grad {
     }
 
     fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step) {
-        let ConvBlock { conv, activation, pool } = &self.block;
+        let ConvBlock { conv, activation, pool, .. } = &self.block;
         let &[grad_pooled, pooled, argmax, input, weight] = read else { unreachable!("five inputs") };
         let grad: Vec<f64> = grad_pooled.iter().zip(pooled).map(|(g, &y)| g * activation.slope_f64(y)).collect();
         let mut map = vec![0.0; self.block.map_len()];
@@ -361,6 +454,16 @@ impl Op for Grad {
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
         let &[grad_pooled, pooled, argmax, input, weight] = read else { unreachable!("five inputs") };
         let (grad_weight, grad_bias, grad_input) = self.parts(write);
+        if let Some(plan) =
+            self.block.spectral.as_ref().filter(|_| self.block.pool.k_h * self.block.pool.k_w < SPECTRAL_WINDOW)
+        {
+            let rows = |image: usize, first: usize| self.block.grad_rows(read, image, first);
+            plan.backward(input, weight, rows, grad_weight, grad_input);
+            if let Some(grad_bias) = grad_bias {
+                self.block.grad_bias(grad_pooled, pooled, grad_bias);
+            }
+            return;
+        }
         let winners = Winners::new(&self.block);
         scratch::with(2 * pooled.len() + winners.lists(), |memory| {
             let (spots, counts) = memory.split_at_mut(2 * pooled.len());
@@ -632,7 +735,7 @@ mod tests {
     fn by_hand_with_a_negative_winner_and_a_row_left_over() {
         let conv = Conv2d { n: 1, c_in: 1, h: 3, w: 5, c_out: 1, k_h: 1, k_w: 2, padding: Padding::Valid, bias: true };
         let pool = MaxPool2d { planes: 1, n: 1, c: 1, h: 3, w: 4, k_h: 2, k_w: 2 };
-        let block = ConvBlock { conv, activation: Monotone::LeakyRelu(0.5), pool };
+        let block = ConvBlock::new(conv, Monotone::LeakyRelu(0.5), pool);
         let step = Step::new(1, 0, 0.0, (0.9, 0.999));
         let x = [1.0, 0.0, 2.0, -3.0, 1.0, 0.0, -1.0, 1.0, -4.0, 0.0, 9.0, 9.0, 9.0, 9.0, 9.0];
         let weight = [1.0, 10.0];
