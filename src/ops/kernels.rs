@@ -340,7 +340,34 @@ fn sum_runs_avx2(spots: &[Spot], input: &[f32], stride: usize, sums: &mut [f32],
     sum_tiles::<8, true>(spots, input, stride, sums, run);
 }
 
-/// Cuts the sums into tiles of at most twelve registers, as even as they can be.
+/// Calls `$tile::<W, across, down, FMA>(row, column)` for tiles of `$rows` rows of `$vectors` registers: at most six
+/// registers across and twelve in all, as even as they can be. Their loops are unrolled, so that a tile stays in registers.
+macro_rules! tiles {
+    ($rows:expr, $vectors:expr, |$r:ident, $v:ident| $tile:ident::<$w:ident, $fma:ident>($($argument:expr),*)) => {
+        let (rows, vectors): (usize, usize) = ($rows, $vectors);
+        let wide = vectors.div_ceil(vectors.div_ceil(6));
+        for $v in (0..vectors).step_by(wide) {
+            let across = wide.min(vectors - $v);
+            let high = rows.div_ceil(rows.div_ceil((12 / across).min(6)));
+            for $r in (0..rows).step_by(high) {
+                let down = high.min(rows - $r);
+                tiles!(pick $tile, $w, $fma, across, down, ($($argument),*);
+                    1 1, 1 2, 1 3, 1 4, 1 5, 1 6, 2 1, 2 2, 2 3, 2 4, 2 5, 2 6, 3 1, 3 2, 3 3, 3 4, 4 1, 4 2, 4 3,
+                    5 1, 5 2, 6 1, 6 2);
+            }
+        }
+    };
+    (pick $tile:ident, $w:ident, $fma:ident, $across:ident, $down:ident, $arguments:tt; $($a:literal $d:literal),*) => {
+        match ($across, $down) {
+            $(($a, $d) => tiles!(call $tile, $w, $a, $d, $fma, $arguments),)*
+            (across, down) => unreachable!("a tile of {across} by {down}"),
+        }
+    };
+    (call $tile:ident, $w:ident, $a:literal, $d:literal, $fma:ident, ($($argument:expr),*)) => {
+        $tile::<$w, $a, $d, $fma>($($argument),*)
+    };
+}
+
 #[inline(always)]
 fn sum_tiles<const W: usize, const FMA: bool>(
     spots: &[Spot],
@@ -349,33 +376,13 @@ fn sum_tiles<const W: usize, const FMA: bool>(
     sums: &mut [f32],
     run: usize,
 ) {
-    const MOST: usize = 12;
-    let (rows, vectors) = (sums.len() / run, run / W);
-    let wide = vectors.div_ceil(vectors.div_ceil(MOST));
-    let mut v = 0;
-    while v < vectors {
-        let across = wide.min(vectors - v);
-        let high = rows.div_ceil(rows.div_ceil((MOST / across).min(6)));
-        let mut r = 0;
-        while r < rows {
-            let down = high.min(rows - r);
-            let (input, sums) = (&input[r * stride + v * W..], &mut sums[r * run + v * W..]);
-            macro_rules! pick {
-                ($($v:literal: $($r:literal)*;)*) => {
-                    match (across, down) {
-                        $($(($v, $r) => sum_tile::<W, $v, $r, FMA>(spots, input, stride, sums, run),)*)*
-                        _ => panic!("sum_runs: a tile of {across} by {down}"),
-                    }
-                };
-            }
-            pick! {
-                1: 1 2 3 4 5 6; 2: 1 2 3 4 5 6; 3: 1 2 3 4; 4: 1 2 3; 5: 1 2; 6: 1 2;
-                7: 1; 8: 1; 9: 1; 10: 1; 11: 1; 12: 1;
-            }
-            r += down;
-        }
-        v += across;
-    }
+    tiles!(sums.len() / run, run / W, |r, v| sum_tile::<W, FMA>(
+        spots,
+        &input[r * stride + v * W..],
+        stride,
+        &mut sums[r * run + v * W..],
+        run
+    ));
 }
 
 #[inline(always)]
@@ -405,7 +412,9 @@ fn sum_tile<const W: usize, const V: usize, const R: usize, const FMA: bool>(
     }
 }
 
-/// `out[start + r * stride + k] += factor * weight[r][k]` for every spot in order; `weight` are rows of `run` elements.
+/// `out[start + r * stride + k] += factor * weight[r][k]` for every spot; `weight` are rows of `run` elements.
+///
+/// The order of the sum depends only on the sizes and the spots.
 ///
 /// # Panics
 /// If a run leaves `out`, or is no multiple of [`width`].
@@ -422,35 +431,56 @@ pub fn spread_runs(spots: &[Spot], weight: &[f32], run: usize, out: &mut [f32], 
             return unsafe { spread_runs_avx2(spots, weight, run, out, stride) };
         }
     }
-    spread_runs_of::<8, false>(spots, weight, run, out, stride);
+    spread_tiles::<8, false>(spots, weight, run, out, stride);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl")]
 fn spread_runs_avx512(spots: &[Spot], weight: &[f32], run: usize, out: &mut [f32], stride: usize) {
-    spread_runs_of::<16, true>(spots, weight, run, out, stride);
+    spread_tiles::<16, true>(spots, weight, run, out, stride);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn spread_runs_avx2(spots: &[Spot], weight: &[f32], run: usize, out: &mut [f32], stride: usize) {
-    spread_runs_of::<8, true>(spots, weight, run, out, stride);
+    spread_tiles::<8, true>(spots, weight, run, out, stride);
 }
 
 #[inline(always)]
-fn spread_runs_of<const W: usize, const FMA: bool>(
+fn spread_tiles<const W: usize, const FMA: bool>(
     spots: &[Spot],
     weight: &[f32],
     run: usize,
     out: &mut [f32],
     stride: usize,
 ) {
+    tiles!(weight.len() / run, run / W, |r, v| spread_tile::<W, FMA>(
+        spots,
+        &weight[r * run + v * W..],
+        run,
+        &mut out[r * stride + v * W..],
+        stride
+    ));
+}
+
+#[inline(always)]
+fn spread_tile<const W: usize, const V: usize, const R: usize, const FMA: bool>(
+    spots: &[Spot],
+    weight: &[f32],
+    run: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let mut tile = [[[0.0f32; W]; V]; R];
+    for (r, tile) in tile.iter_mut().enumerate() {
+        tile.as_flattened_mut().copy_from_slice(&weight[r * run..][..V * W]);
+    }
     for spot in spots {
         let out = &mut out[spot.start as usize..];
-        for (r, weight) in weight.chunks_exact(run).enumerate() {
-            let out = out[r * stride..][..run].as_chunks_mut::<W>().0;
-            for (out, weight) in out.iter_mut().zip(weight.as_chunks::<W>().0) {
-                for (out, w) in out.iter_mut().zip(weight) {
+        for (r, tile) in tile.iter().enumerate() {
+            let out = out[r * stride..][..V * W].as_chunks_mut::<W>().0;
+            for (v, tile) in tile.iter().enumerate() {
+                for (out, w) in out[v].iter_mut().zip(tile) {
                     *out = if FMA { w.mul_add(spot.factor, *out) } else { w * spot.factor + *out };
                 }
             }
@@ -566,7 +596,7 @@ mod tests {
             }
             assert_eq!(out, expected);
             let mut portable = vec![2.0; out.len()];
-            spread_runs_of::<8, false>(&spots, &weight, run, &mut portable, stride);
+            spread_tiles::<8, false>(&spots, &weight, run, &mut portable, stride);
             assert_eq!(portable, expected);
         }
     }
