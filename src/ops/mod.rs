@@ -9,6 +9,7 @@ pub mod add;
 pub mod concat;
 pub mod conv2d;
 pub mod dense;
+pub mod dense_update;
 pub mod dropout;
 pub mod fill;
 mod kernels;
