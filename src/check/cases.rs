@@ -81,12 +81,20 @@ pub struct Draft {
     given: Vec<(Var, Vec<f32>)>,
     params: Params,
     rng: Rng,
+    /// Whether the program is fused in the end.
+    fused: bool,
 }
 
 impl Draft {
     /// An empty one; `name` seeds its random numbers.
     pub fn new(name: &str) -> Self {
-        Draft { tape: Tape::new(), given: Vec::new(), params: Params::default(), rng: rng::stream(1, name) }
+        Draft {
+            tape: Tape::new(),
+            given: Vec::new(),
+            params: Params::default(),
+            rng: rng::stream(1, name),
+            fused: false,
+        }
     }
 
     /// `len` numbers, uniform between -1 and 1.
@@ -156,6 +164,25 @@ impl Draft {
         ops::dense(&mut self.tape, x, weight, bias)
     }
 
+    /// `y`, and the L1 penalty of `x` beside it.
+    fn penalised(&mut self, y: Var, x: Var) -> Result<Var> {
+        let penalty = ops::l1_penalty(&mut self.tape, x, 0.01)?;
+        let penalty = ops::reshape(&mut self.tape, penalty, [1, 1])?;
+        let len = self.tape.shape(y).len();
+        let row = ops::reshape(&mut self.tape, y, [1, len])?;
+        ops::concat(&mut self.tape, row, penalty)
+    }
+
+    /// A dense layer to be fused with the update of its weight: with its penalty, with the gradient of its input.
+    fn dense_update(&mut self, sizes: [usize; 3], penalised: bool, grad_input: bool) -> Result<Var> {
+        self.fused = true;
+        let [n, inputs, outputs] = sizes;
+        let x = if grad_input { self.param("input", [n, inputs])? } else { self.input([n, inputs]) };
+        let (weight, bias) = (self.param("weight", [outputs, inputs])?, self.param("bias", [outputs])?);
+        let y = ops::dense(&mut self.tape, x, weight, bias)?;
+        if penalised { self.penalised(y, weight) } else { Ok(y) }
+    }
+
     fn softmax_cross_entropy(&mut self, classes: usize, labels: &[f32]) -> Result<Var> {
         let logits = self.param("logits", [labels.len(), classes])?;
         let labels = self.labels(labels);
@@ -179,11 +206,16 @@ impl Draft {
     /// Those of recording.
     pub fn finish(mut self, subject: &str, name: &str, y: Var) -> Result<Case> {
         let loss = self.weigh(y)?;
-        let forward = self.tape.nodes().len();
-        let grads = autodiff::backward(&mut self.tape, loss)?;
+        let mut grads = autodiff::backward(&mut self.tape, loss)?;
         ops::adam(&mut self.tape, Adam::default(), &grads)?;
         let total = ops::accumulate(&mut self.tape, "total", loss)?;
         self.given.push((total, vec![40.0]));
+        if self.fused {
+            self.tape = run::fuse(&self.tape);
+            // Some gradients never reach memory.
+            grads.retain(|&(_, grad)| self.tape.is_live(grad));
+        }
+        let forward = 1 + self.tape.nodes().iter().position(|node| node.writes.contains(&loss)).unwrap_or(0);
         // Moments as they are in the middle of a training: the second one is positive.
         for (number, var) in
             self.tape.vars(Source::State).filter(|&var| var != total).collect::<Vec<_>>().into_iter().enumerate()
@@ -241,6 +273,10 @@ const OPS: &[Row] = &[
     ("dense", "3 rows", |d| d.dense(3, 20, 7)),
     ("dense", "1 row, 1 output", |d| d.dense(1, 33, 1)),
     ("dense", "17 rows past a tile", |d| d.dense(17, 65, 17)),
+    ("dense", "fused, 15 rows", |d| d.dense_update([15, 70, 9], false, true)),
+    ("dense", "fused, without a gradient of its input", |d| d.dense_update([3, 20, 7], false, false)),
+    ("dense", "fused, with a penalty", |d| d.dense_update([4, 67, 11], true, true)),
+    ("dense", "fused, with a penalty, without a gradient of its input", |d| d.dense_update([17, 33, 5], true, false)),
     ("leaky_relu", "slope 0 (ReLU)", |d| {
         let x = d.param("input", [3, 67])?;
         ops::leaky_relu(&mut d.tape, x, 0.0)
@@ -298,6 +334,12 @@ const OPS: &[Row] = &[
     }),
     // Every case ends in these two; here they have little else beside them.
     ("adam", "past a workgroup", |d| d.param("parameter", [65])),
+    ("adam", "fused with a penalty", |d| {
+        d.fused = true;
+        let x = d.param("parameter", [3, 65])?;
+        let y = ops::tanh(&mut d.tape, x)?;
+        d.penalised(y, x)
+    }),
     ("accumulate", "from 40", |d| d.param("parameter", [2])),
 ];
 
@@ -351,6 +393,10 @@ pub fn random(seed: u64) -> Result<Vec<Case>> {
     })?;
     let dense = sizes(5000, 3);
     add("dense", format!("{dense:?}"), &|d| d.dense(dense[0], dense[1], dense[2]))?;
+    let (penalised, grad_input) = (seed.is_multiple_of(2), !seed.is_multiple_of(3));
+    add("dense", format!("fused, {dense:?}, penalty {penalised}, grad_input {grad_input}"), &|d| {
+        d.dense_update([dense[0], dense[1], dense[2]], penalised, grad_input)
+    })?;
     let window = (kernel[0].min(input[2]), kernel[1].min(input[3]));
     add("max_pool2d", format!("{input:?} by {window:?}"), &|d| d.max_pool2d(input, window))?;
     add("conv_block", format!("same, {input:?}, {kernel:?} to {}, by {window:?}", channels[1]), &|d| {

@@ -74,7 +74,7 @@ impl Op for Dropout {
         let chunks = write[0].par_chunks_mut(CHUNK).zip(read[0].par_chunks(CHUNK)).enumerate();
         chunks.for_each(|(chunk, (y, x))| {
             let first = prefix.wrapping_add((chunk * CHUNK) as u32);
-            simd::best(Drop { first, threshold: self.threshold(), scale: self.scale(), x, y });
+            simd::run(Drop { first, threshold: self.threshold(), scale: self.scale(), x, y });
         });
     }
 
@@ -105,8 +105,6 @@ struct Drop<'a> {
 }
 
 impl Kernel for Drop<'_> {
-    type Output = ();
-
     #[inline(always)]
     fn run<V: Vector>(self) {
         for (i, (y, &x)) in (0u32..).zip(self.y.iter_mut().zip(self.x)) {

@@ -11,7 +11,7 @@
 //! # Source
 //! Cooley and Tukey 1965; decimation in frequency forward, its mirror image inverse.
 
-use super::kernels::simd::{self, Kernel, Lanes, Vector};
+use super::kernels::simd::{self, Kernel, LANES, Lanes, Vector};
 
 /// A complex vector.
 type Complex<V> = (V, V);
@@ -78,12 +78,12 @@ impl Fft {
 
     /// Transforms real parts and imaginary parts, each of the plan's length.
     pub fn forward(&self, re: &mut [Lanes], im: &mut [Lanes]) {
-        simd::best(Transform { stages: &self.stages, re, im, inverse: false });
+        simd::run(Transform { stages: &self.stages, re, im, inverse: false });
     }
 
     /// The way back, from the order that [`Fft::forward`] leaves.
     pub fn inverse(&self, re: &mut [Lanes], im: &mut [Lanes]) {
-        simd::best(Transform { stages: &self.stages, re, im, inverse: true });
+        simd::run(Transform { stages: &self.stages, re, im, inverse: true });
     }
 }
 
@@ -95,25 +95,26 @@ struct Transform<'a> {
 }
 
 impl Kernel for Transform<'_> {
-    type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
         let Self { stages, re, im, inverse } = self;
-        for i in 0..stages.len() {
-            let stage = &stages[if inverse { stages.len() - 1 - i } else { i }];
-            match (stage.radix, inverse) {
-                (2, false) => stage.forward::<V, 2>(re, im),
-                (3, false) => stage.forward::<V, 3>(re, im),
-                (4, false) => stage.forward::<V, 4>(re, im),
-                (5, false) => stage.forward::<V, 5>(re, im),
-                (6, false) => stage.forward::<V, 6>(re, im),
-                (_, false) => stage.forward::<V, 8>(re, im),
-                (2, true) => stage.inverse::<V, 2>(re, im),
-                (3, true) => stage.inverse::<V, 3>(re, im),
-                (4, true) => stage.inverse::<V, 4>(re, im),
-                (5, true) => stage.inverse::<V, 5>(re, im),
-                (6, true) => stage.inverse::<V, 6>(re, im),
-                (_, true) => stage.inverse::<V, 8>(re, im),
+        for part in (0..LANES).step_by(V::LANES) {
+            for i in 0..stages.len() {
+                let stage = &stages[if inverse { stages.len() - 1 - i } else { i }];
+                match (stage.radix, inverse) {
+                    (2, false) => stage.forward::<V, 2>(re, im, part),
+                    (3, false) => stage.forward::<V, 3>(re, im, part),
+                    (4, false) => stage.forward::<V, 4>(re, im, part),
+                    (5, false) => stage.forward::<V, 5>(re, im, part),
+                    (6, false) => stage.forward::<V, 6>(re, im, part),
+                    (_, false) => stage.forward::<V, 8>(re, im, part),
+                    (2, true) => stage.inverse::<V, 2>(re, im, part),
+                    (3, true) => stage.inverse::<V, 3>(re, im, part),
+                    (4, true) => stage.inverse::<V, 4>(re, im, part),
+                    (5, true) => stage.inverse::<V, 5>(re, im, part),
+                    (6, true) => stage.inverse::<V, 6>(re, im, part),
+                    (_, true) => stage.inverse::<V, 8>(re, im, part),
+                }
             }
         }
     }
@@ -138,32 +139,32 @@ fn cheapest(n: usize) -> Option<(f64, Vec<usize>)> {
 
 impl Stage {
     #[inline(always)]
-    fn forward<V: Vector, const R: usize>(&self, re: &mut [Lanes], im: &mut [Lanes]) {
+    fn forward<V: Vector, const R: usize>(&self, re: &mut [Lanes], im: &mut [Lanes], part: usize) {
         let m = self.m;
         for (re, im) in re.chunks_exact_mut(R * m).zip(im.chunks_exact_mut(R * m)) {
             if m == 1 {
-                let x: [Complex<V>; R] = std::array::from_fn(|q| load(re, im, q));
-                store_all(re, im, 0, 1, dft::<V, R>(x));
+                let x: [Complex<V>; R] = std::array::from_fn(|q| load(re, im, q, part));
+                store_all(re, im, (0, 1, part), dft::<V, R>(x));
                 continue;
             }
             for j in 0..m {
-                let x: [Complex<V>; R] = std::array::from_fn(|q| load(re, im, j + q * m));
+                let x: [Complex<V>; R] = std::array::from_fn(|q| load(re, im, j + q * m, part));
                 let mut y = dft::<V, R>(x);
                 for (y, &(c, s)) in y[1..].iter_mut().zip(&self.twiddles[j * (R - 1)..]) {
                     let (c, s) = (V::splat(c), V::splat(s));
                     *y = (s.mul_sub_from(y.1, c.mul(y.0)), s.mul_add(y.0, c.mul(y.1)));
                 }
-                store_all(re, im, j, m, y);
+                store_all(re, im, (j, m, part), y);
             }
         }
     }
 
     #[inline(always)]
-    fn inverse<V: Vector, const R: usize>(&self, re: &mut [Lanes], im: &mut [Lanes]) {
+    fn inverse<V: Vector, const R: usize>(&self, re: &mut [Lanes], im: &mut [Lanes], part: usize) {
         let m = self.m;
         for (re, im) in re.chunks_exact_mut(R * m).zip(im.chunks_exact_mut(R * m)) {
             for j in 0..m {
-                let mut x: [Complex<V>; R] = std::array::from_fn(|q| load(re, im, j + q * m));
+                let mut x: [Complex<V>; R] = std::array::from_fn(|q| load(re, im, j + q * m, part));
                 if m > 1 {
                     for (x, &(c, s)) in x[1..].iter_mut().zip(&self.twiddles[j * (R - 1)..]) {
                         let (c, s) = (V::splat(c), V::splat(s));
@@ -172,22 +173,27 @@ impl Stage {
                 }
                 // The inverse of a small transform is the transform with its outputs p and R - p exchanged.
                 let y = dft::<V, R>(x);
-                store_all::<V, R>(re, im, j, m, std::array::from_fn(|p| y[(R - p) % R]));
+                store_all::<V, R>(re, im, (j, m, part), std::array::from_fn(|p| y[(R - p) % R]));
             }
         }
     }
 }
 
 #[inline(always)]
-fn load<V: Vector>(re: &[Lanes], im: &[Lanes], i: usize) -> Complex<V> {
-    (V::load(&re[i].0), V::load(&im[i].0))
+fn load<V: Vector>(re: &[Lanes], im: &[Lanes], i: usize, part: usize) -> Complex<V> {
+    (V::load(&re[i].0[part..]), V::load(&im[i].0[part..]))
 }
 
 #[inline(always)]
-fn store_all<V: Vector, const R: usize>(re: &mut [Lanes], im: &mut [Lanes], j: usize, m: usize, y: [Complex<V>; R]) {
+fn store_all<V: Vector, const R: usize>(
+    re: &mut [Lanes],
+    im: &mut [Lanes],
+    (j, m, part): (usize, usize, usize),
+    y: [Complex<V>; R],
+) {
     for (p, y) in y.into_iter().enumerate() {
-        y.0.store(&mut re[j + p * m].0);
-        y.1.store(&mut im[j + p * m].0);
+        y.0.store(&mut re[j + p * m].0[part..]);
+        y.1.store(&mut im[j + p * m].0[part..]);
     }
 }
 
@@ -285,7 +291,6 @@ fn dft5<V: Vector>([a, b, c, d, e]: [Complex<V>; 5]) -> [Complex<V>; 5] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::kernels::simd::LANES;
 
     #[test]
     fn every_length_is_the_naive_sum_and_comes_back() {

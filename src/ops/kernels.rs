@@ -3,7 +3,11 @@
 //! winners alone), compiled for the best instruction set that the machine turns out to have.
 #![allow(unsafe_code)]
 
+mod columns;
 pub mod simd;
+
+pub use columns::{Columns, columns};
+pub use simd::{Kernel, LANES, Plain, Vector, run};
 
 /// A matrix inside a slice: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy)]
@@ -67,9 +71,6 @@ pub fn gemm(a: Mat, b: Mat, c: &mut [f32], c_stride: usize) {
         );
     }
 }
-
-/// Channels that one call of [`correlate`] computes: one AVX-512 register, two of AVX.
-pub const LANES: usize = 16;
 
 /// Shifts that one call of [`correlate`] computes at most.
 pub const SHIFTS: usize = 10;

@@ -10,6 +10,7 @@ pub mod concat;
 pub mod conv2d;
 pub mod conv_block;
 pub mod dense;
+pub mod dense_update;
 pub mod dropout;
 mod fft;
 pub mod fill;

@@ -118,7 +118,7 @@ impl Spectral {
                     fill(row + 1, im);
                 }
                 self.rows.forward(re, im);
-                simd::best(Split { places: &self.places, re, im, row, count, out });
+                simd::run(Split { places: &self.places, re, im, row, count, out });
             }
         });
     }
@@ -134,7 +134,7 @@ impl Spectral {
         scratch::lanes(2 * n, |line| {
             let (re, im) = line.split_at_mut(n);
             for row in (0..count).step_by(2) {
-                simd::best(Join { places: &self.places, spectrum: &spectrum, row, count, re, im });
+                simd::run(Join { places: &self.places, spectrum: &spectrum, row, count, re, im });
                 self.rows.inverse(re, im);
                 sink.row(row, &mut re[..width]);
                 if row + 1 < count {
@@ -464,7 +464,7 @@ impl Spectral {
             let (rows, column) = buffer.split_at_mut(self.half() * 2 * count);
             for (k, rows) in rows.chunks_exact_mut(2 * count).enumerate() {
                 let (x, g) = (&spectra[k * stride..][..2 * n], &spectra[k * stride + (1 + block) * 2 * n..][..2 * n]);
-                simd::best(Multiply { image, x, g, out: column });
+                simd::run(Multiply { image, x, g, out: column });
                 self.column_back(column, rows);
             }
             self.rows_inverse((count, self.w_out), |k| &rows[k * 2 * count..][..2 * count], sink);
@@ -491,7 +491,7 @@ impl Spectral {
                 if first {
                     sums.fill(Lanes::ZERO);
                 }
-                simd::best(AddConjugate { image, x, y: column, sums });
+                simd::run(AddConjugate { image, x, y: column, sums });
             }
         });
     }
@@ -505,7 +505,7 @@ impl Spectral {
                 column.fill(Lanes::ZERO);
                 for share in 0..shares {
                     let x = &sums[((share * blocks + block) * self.half() + k) * size..][..size];
-                    simd::best(Add { x, sums: column });
+                    simd::run(Add { x, sums: column });
                 }
                 self.column_to_kernel(column, kernel);
             }
@@ -522,7 +522,7 @@ impl Spectral {
             let (w, y) = rest.split_at_mut(w_len);
             self.image_columns(k, self.h, image_rows, x);
             self.weight_columns(k, false, weight_rows, w);
-            simd::best(Product { len, n, x: (in_blocks, x), w, y: (out_blocks, y) });
+            simd::run(Product { len, n, x: (in_blocks, x), w, y: (out_blocks, y) });
             for (column, out) in y.chunks_exact_mut(2 * len).zip(out.chunks_exact_mut(2 * self.h_out)) {
                 self.column_back(column, out);
             }
@@ -553,13 +553,13 @@ impl Spectral {
             self.image_columns(k, self.h_out, grads, g);
             if let Some(weight_rows) = weight_rows {
                 self.weight_columns(k, true, weight_rows, w);
-                simd::best(Product { len, n, x: (out_blocks, g), w, y: (in_blocks, x) });
+                simd::run(Product { len, n, x: (out_blocks, g), w, y: (in_blocks, x) });
                 for (column, out) in x.chunks_exact_mut(2 * len).zip(columns.chunks_exact_mut(2 * self.h)) {
                     self.column_back(column, out);
                 }
             }
             self.image_columns(k, self.h, image_rows, x);
-            simd::best(Outer { len, n, x: (in_blocks, x), y: (out_blocks, g), out: w });
+            simd::run(Outer { len, n, x: (in_blocks, x), y: (out_blocks, g), out: w });
             for (column, kernel) in w.chunks_exact_mut(2 * len).zip(kernels.chunks_exact_mut(2 * self.k_h)) {
                 self.column_to_kernel(column, kernel);
             }
@@ -628,17 +628,21 @@ struct Split<'a> {
 }
 
 impl Kernel for Split<'_> {
-    type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
         let Self { re, im, row, count, .. } = self;
         for (&[p, q], out) in self.places.iter().zip(self.out.chunks_exact_mut(2 * count)) {
-            let (zp, zq) = ((V::load(&re[p].0), V::load(&im[p].0)), (V::load(&re[q].0), V::load(&im[q].0)));
-            zp.0.add(zq.0).store(&mut out[row].0);
-            zp.1.sub(zq.1).store(&mut out[count + row].0);
-            if row + 1 < count {
-                zp.1.add(zq.1).store(&mut out[row + 1].0);
-                zq.0.sub(zp.0).store(&mut out[count + row + 1].0);
+            for part in (0..LANES).step_by(V::LANES) {
+                let (zp, zq): (_, (V, V)) = (
+                    (V::load(&re[p].0[part..]), V::load(&im[p].0[part..])),
+                    (V::load(&re[q].0[part..]), V::load(&im[q].0[part..])),
+                );
+                zp.0.add(zq.0).store(&mut out[row].0[part..]);
+                zp.1.sub(zq.1).store(&mut out[count + row].0[part..]);
+                if row + 1 < count {
+                    zp.1.add(zq.1).store(&mut out[row + 1].0[part..]);
+                    zq.0.sub(zp.0).store(&mut out[count + row + 1].0[part..]);
+                }
             }
         }
     }
@@ -655,21 +659,22 @@ struct Join<'a, F> {
 }
 
 impl<'s, F: Fn(usize) -> &'s [Lanes]> Kernel for Join<'_, F> {
-    type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
         let Self { re, im, row, count, .. } = self;
         for (k, &[p, q]) in self.places.iter().enumerate() {
             let spectrum = (self.spectrum)(k);
-            let a: (V, V) = (V::load(&spectrum[row].0), V::load(&spectrum[count + row].0));
-            let mut b: (V, V) = (V::splat(0.0), V::splat(0.0));
-            if row + 1 < count {
-                b = (V::load(&spectrum[row + 1].0), V::load(&spectrum[count + row + 1].0));
+            for part in (0..LANES).step_by(V::LANES) {
+                let a: (V, V) = (V::load(&spectrum[row].0[part..]), V::load(&spectrum[count + row].0[part..]));
+                let mut b: (V, V) = (V::splat(0.0), V::splat(0.0));
+                if row + 1 < count {
+                    b = (V::load(&spectrum[row + 1].0[part..]), V::load(&spectrum[count + row + 1].0[part..]));
+                }
+                a.0.add(b.1).store(&mut re[q].0[part..]);
+                b.0.sub(a.1).store(&mut im[q].0[part..]);
+                a.0.sub(b.1).store(&mut re[p].0[part..]);
+                a.1.add(b.0).store(&mut im[p].0[part..]);
             }
-            a.0.add(b.1).store(&mut re[q].0);
-            b.0.sub(a.1).store(&mut im[q].0);
-            a.0.sub(b.1).store(&mut re[p].0);
-            a.1.add(b.0).store(&mut im[p].0);
         }
     }
 }
@@ -683,7 +688,6 @@ struct Multiply<'a> {
 }
 
 impl Kernel for Multiply<'_> {
-    type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
         let n = self.out.len() / 2;
@@ -693,9 +697,12 @@ impl Kernel for Multiply<'_> {
         let xs = x_re.iter().zip(x_im).map(|(re, im)| (re.0[self.image], im.0[self.image]));
         let out = out_re.iter_mut().zip(out_im);
         for (((g_re, g_im), x), out) in g_re.iter().zip(g_im).zip(xs).zip(out) {
-            let (x, g) = ((V::splat(x.0), V::splat(x.1)), (V::load(&g_re.0), V::load(&g_im.0)));
-            x.1.mul_sub_from(g.1, x.0.mul(g.0)).store(&mut out.0.0);
-            x.1.mul_add(g.0, x.0.mul(g.1)).store(&mut out.1.0);
+            for part in (0..LANES).step_by(V::LANES) {
+                let (x, g): (_, (V, V)) =
+                    ((V::splat(x.0), V::splat(x.1)), (V::load(&g_re.0[part..]), V::load(&g_im.0[part..])));
+                x.1.mul_sub_from(g.1, x.0.mul(g.0)).store(&mut out.0.0[part..]);
+                x.1.mul_add(g.0, x.0.mul(g.1)).store(&mut out.1.0[part..]);
+            }
         }
     }
 }
@@ -709,7 +716,6 @@ struct AddConjugate<'a> {
 }
 
 impl Kernel for AddConjugate<'_> {
-    type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
         let n = self.sums.len() / 2;
@@ -718,9 +724,12 @@ impl Kernel for AddConjugate<'_> {
         let (re, im) = self.sums.split_at_mut(n);
         let xs = x_re.iter().zip(x_im).map(|(re, im)| (re.0[self.image], im.0[self.image]));
         for (((y_re, y_im), x), (re, im)) in y_re.iter().zip(y_im).zip(xs).zip(re.iter_mut().zip(im)) {
-            let (x, y): (_, (V, V)) = ((V::splat(x.0), V::splat(x.1)), (V::load(&y_re.0), V::load(&y_im.0)));
-            y.1.mul_add(x.1, y.0.mul_add(x.0, V::load(&re.0))).store(&mut re.0);
-            y.0.mul_sub_from(x.1, y.1.mul_add(x.0, V::load(&im.0))).store(&mut im.0);
+            for part in (0..LANES).step_by(V::LANES) {
+                let (x, y): (_, (V, V)) =
+                    ((V::splat(x.0), V::splat(x.1)), (V::load(&y_re.0[part..]), V::load(&y_im.0[part..])));
+                y.1.mul_add(x.1, y.0.mul_add(x.0, V::load(&re.0[part..]))).store(&mut re.0[part..]);
+                y.0.mul_sub_from(x.1, y.1.mul_add(x.0, V::load(&im.0[part..]))).store(&mut im.0[part..]);
+            }
         }
     }
 }
@@ -732,11 +741,12 @@ struct Add<'a> {
 }
 
 impl Kernel for Add<'_> {
-    type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
         for (sum, x) in self.sums.iter_mut().zip(self.x) {
-            V::load(&sum.0).add(V::load(&x.0)).store(&mut sum.0);
+            for part in (0..LANES).step_by(V::LANES) {
+                V::load(&sum.0[part..]).add(V::load(&x.0[part..])).store(&mut sum.0[part..]);
+            }
         }
     }
 }
@@ -752,7 +762,6 @@ struct Product<'a> {
 }
 
 impl Kernel for Product<'_> {
-    type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
         product::<V>(self.len, self.n, self.x, self.w, self.y);
@@ -768,7 +777,7 @@ fn product<V: Vector>(
     (y_blocks, y): (usize, &mut [Lanes]),
 ) {
     // Blocks of images times vectors whose sums fit the registers.
-    let (most_n, most_b) = if V::REGISTERS >= 32 { (5, 2) } else { (2, 1) };
+    let most_b = if V::REGISTERS >= 32 { 2 } else { 1 };
     let row = x_blocks * LANES * y_blocks * 2;
     for (h, w) in w.chunks_exact(row).enumerate() {
         let mut b = 0;
@@ -777,19 +786,20 @@ fn product<V: Vector>(
             let mut i = 0;
             while i < n {
                 let step = match n - i {
-                    left if left >= most_n => most_n,
-                    left if left >= 3 && most_n > 3 => 3,
+                    5.. => 5,
+                    3.. => 3,
                     _ => 1,
                 };
                 let at = (h, i, b);
-                match (step, step_b) {
-                    (5, 2) => product_block::<V, 5, 2>(len, at, (x_blocks, x), w, (y_blocks, y)),
-                    (3, 2) => product_block::<V, 3, 2>(len, at, (x_blocks, x), w, (y_blocks, y)),
-                    (1, 2) => product_block::<V, 1, 2>(len, at, (x_blocks, x), w, (y_blocks, y)),
-                    (5, _) => product_block::<V, 5, 1>(len, at, (x_blocks, x), w, (y_blocks, y)),
-                    (3, _) => product_block::<V, 3, 1>(len, at, (x_blocks, x), w, (y_blocks, y)),
-                    (2, _) => product_block::<V, 2, 1>(len, at, (x_blocks, x), w, (y_blocks, y)),
-                    _ => product_block::<V, 1, 1>(len, at, (x_blocks, x), w, (y_blocks, y)),
+                for part in (0..LANES).step_by(V::LANES) {
+                    match (step, step_b) {
+                        (5, 2) => product_block::<V, 5, 2>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
+                        (3, 2) => product_block::<V, 3, 2>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
+                        (1, 2) => product_block::<V, 1, 2>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
+                        (5, _) => product_block::<V, 5, 1>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
+                        (3, _) => product_block::<V, 3, 1>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
+                        _ => product_block::<V, 1, 1>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
+                    }
                 }
                 i += step;
             }
@@ -802,6 +812,7 @@ fn product<V: Vector>(
 #[inline(always)]
 fn product_block<V: Vector, const M: usize, const B: usize>(
     len: usize,
+    part: usize,
     (h, i, b): (usize, usize, usize),
     (x_blocks, x): (usize, &[Lanes]),
     w: &[Lanes],
@@ -816,7 +827,8 @@ fn product_block<V: Vector, const M: usize, const B: usize>(
         });
         for (lane, w) in w.chunks_exact(y_blocks * 2).enumerate() {
             let w = &w[2 * b..][..2 * B];
-            let w: [(V, V); B] = std::array::from_fn(|b| (V::load(&w[2 * b].0), V::load(&w[2 * b + 1].0)));
+            let w: [(V, V); B] =
+                std::array::from_fn(|b| (V::load(&w[2 * b].0[part..]), V::load(&w[2 * b + 1].0[part..])));
             for (sums, x) in sums.iter_mut().zip(&x) {
                 let x = (V::splat(x[0][lane]), V::splat(x[1][lane]));
                 for (sum, w) in sums.iter_mut().zip(&w) {
@@ -828,8 +840,8 @@ fn product_block<V: Vector, const M: usize, const B: usize>(
     for (m, sums) in sums.iter().enumerate() {
         for (j, sum) in sums.iter().enumerate() {
             let start = ((i + m) * y_blocks + b + j) * 2 * len + h;
-            sum.0.store(&mut y[start].0);
-            sum.1.store(&mut y[start + len].0);
+            sum.0.store(&mut y[start].0[part..]);
+            sum.1.store(&mut y[start + len].0[part..]);
         }
     }
 }
@@ -845,7 +857,6 @@ struct Outer<'a> {
 }
 
 impl Kernel for Outer<'_> {
-    type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
         outer::<V>(self.len, self.n, self.x, self.y, self.out);
@@ -858,17 +869,17 @@ fn outer<V: Vector>(len: usize, n: usize, x: (usize, &[Lanes]), y: (usize, &[Lan
         for c in 0..x.0 {
             let mut b = 0;
             while b < y.0 {
-                if V::REGISTERS >= 32 && b + 1 < y.0 {
+                let step = if V::REGISTERS >= 32 && b + 1 < y.0 { 2 } else { 1 };
+                for part in (0..LANES).step_by(V::LANES) {
                     for lane in (0..LANES).step_by(4) {
-                        outer_block::<V, 4, 2>(len, n, (h, c, lane, b), x, y, out);
+                        let at = (h, c, lane, b);
+                        match step {
+                            2 => outer_block::<V, 4, 2>((len, n, part), at, x, y, out),
+                            _ => outer_block::<V, 4, 1>((len, n, part), at, x, y, out),
+                        }
                     }
-                    b += 2;
-                } else {
-                    for lane in (0..LANES).step_by(2) {
-                        outer_block::<V, 2, 1>(len, n, (h, c, lane, b), x, y, out);
-                    }
-                    b += 1;
                 }
+                b += step;
             }
         }
     }
@@ -877,8 +888,7 @@ fn outer<V: Vector>(len: usize, n: usize, x: (usize, &[Lanes]), y: (usize, &[Lan
 /// Channels `lane..lane + M` of block `c` times vectors `b..b + B` of [`Outer`].
 #[inline(always)]
 fn outer_block<V: Vector, const M: usize, const B: usize>(
-    len: usize,
-    n: usize,
+    (len, n, part): (usize, usize, usize),
     (h, c, lane, b): (usize, usize, usize, usize),
     (x_blocks, x): (usize, &[Lanes]),
     (y_blocks, y): (usize, &[Lanes]),
@@ -889,8 +899,9 @@ fn outer_block<V: Vector, const M: usize, const B: usize>(
     for i in 0..n {
         let (x_at, y_at) = ((i * x_blocks + c) * 2 * len + h, (i * y_blocks + b) * 2 * len + h);
         let (re, im) = (&x[x_at].0[lane..lane + M], &x[x_at + len].0[lane..lane + M]);
-        let y: [(V, V); B] =
-            std::array::from_fn(|j| (V::load(&y[y_at + 2 * j * len].0), V::load(&y[y_at + (2 * j + 1) * len].0)));
+        let y: [(V, V); B] = std::array::from_fn(|j| {
+            (V::load(&y[y_at + 2 * j * len].0[part..]), V::load(&y[y_at + (2 * j + 1) * len].0[part..]))
+        });
         for (m, sums) in sums.iter_mut().enumerate() {
             let x = (V::splat(re[m]), V::splat(im[m]));
             for (sum, y) in sums.iter_mut().zip(&y) {
@@ -901,8 +912,8 @@ fn outer_block<V: Vector, const M: usize, const B: usize>(
     for (m, sums) in sums.iter().enumerate() {
         for (j, sum) in sums.iter().enumerate() {
             let at = ((c * LANES + lane + m) * y_blocks + b + j) * 2 * len + h;
-            sum.0.store(&mut out[at].0);
-            sum.1.store(&mut out[at + len].0);
+            sum.0.store(&mut out[at].0[part..]);
+            sum.1.store(&mut out[at + len].0[part..]);
         }
     }
 }
