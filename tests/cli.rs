@@ -226,7 +226,7 @@ fn reproduce_ends_with_tables_and_the_runs_folder() {
     assert!(good(dir, &["evaluate", "runs/reproduce-1/deep-seed1", "--device", "cpu"]).contains("identical"));
 
     // seeds, aliases, JSON
-    let more = ["--model", "shallow", "--seed", "2,3,2", "--split-seed", "1", "--json", "--quiet"];
+    let more = ["--model", "shallow", "--seed", "2,3,2", "--split-seed", "1", "--no-fuse", "--json", "--quiet"];
     let output = run(dir, &tiny("reproduce", &more));
     assert_eq!(text(&output.stderr), "");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -235,8 +235,35 @@ fn reproduce_ends_with_tables_and_the_runs_folder() {
     assert_eq!(seeds, [2, 3]);
     let config = fs::read_to_string(dir.join("runs/reproduce-2/shallow-seed3/run.toml")).unwrap();
     assert!(
-        config.contains("\nseed = 3\n") && config.contains("[data]\nsynthetic_tracks = 2\nsegments = 2\nseed = 1\n")
+        config.contains("\nseed = 3\nfuse = false\n")
+            && config.contains("[data]\nsynthetic_tracks = 2\nsegments = 2\nseed = 1\n")
     );
+}
+
+/// The losses that `train --trace` wrote.
+fn traced_losses(folder: &Path) -> Vec<f64> {
+    let steps = fs::read_to_string(folder.join("steps.csv")).unwrap();
+    steps.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn fused_and_unfused_training_give_the_same_losses() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    for (name, flags) in [("fused", &[][..]), ("single", &["--no-fuse"])] {
+        let trace = format!("{name}-trace");
+        let args = ["--model", "shallow", "--preset", "paper", "--epochs", "3", "--out", name, "--trace", &trace];
+        good(dir, &[&["train"], &TINY[..4], &TINY[6..], &args, flags].concat());
+        let settings = fs::read_to_string(dir.join(name).join("run.toml")).unwrap();
+        assert!(settings.contains(&format!("\nfuse = {}\n", name == "fused")), "{settings}");
+        // evaluated as it was trained
+        assert!(good(dir, &["evaluate", name, "--device", "cpu"]).ends_with("\nidentical to results.json\n"));
+    }
+    let [fused, single] = ["fused-trace", "single-trace"].map(|trace| traced_losses(&dir.join(trace)));
+    assert_eq!(fused.len(), 6);
+    for (fused, single) in fused.iter().zip(&single) {
+        assert!((fused / single - 1.0).abs() < 1e-5, "{fused} {single}");
+    }
 }
 
 #[test]

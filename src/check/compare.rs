@@ -71,8 +71,8 @@ pub fn tolerance(op: &str) -> f64 {
         "conv2d.grad_input" => 1e-5,                 // 6.5e-7; 1.5e-6
         "conv2d.grad_weight" => 1e-5,                // 8.3e-7; 1.4e-6
         "conv2d.grad_bias" => 4e-6,                  // 4.7e-7; 0
-        "conv_block" => 2e-5,                        // 1e-6; 1e-6
-        "conv_block.grad" => 1e-5,                   // 1e-6; 1e-6
+        "conv_block" => 2e-5,                        // 2.0e-6; 7.6e-7
+        "conv_block.grad" => 1e-5,                   // 1.5e-6; 3.1e-6
         "dense" => 2e-5,                             // 7.0e-7; 2.8e-6
         "dense.penalised" => 2e-5,                   // 0; 0
         "dense.update" => 1e-5,                      // 0; 0

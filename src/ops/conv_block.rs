@@ -28,6 +28,7 @@
 //! consecutive numbers: sums over runs for the weight, and runs of weights added up for the input.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -71,13 +72,8 @@ impl Monotone {
 
     fn apply(self, x: f32) -> f32 {
         match self {
-            Monotone::LeakyRelu(slope) => {
-                if x > 0.0 {
-                    x
-                } else {
-                    slope * x
-                }
-            }
+            Monotone::LeakyRelu(_) if x > 0.0 => x,
+            Monotone::LeakyRelu(slope) => slope * x,
             Monotone::Tanh => x.tanh(),
         }
     }
@@ -85,39 +81,24 @@ impl Monotone {
     /// The derivative where the activation is `y`.
     fn slope(self, y: f32) -> f32 {
         match self {
-            Monotone::LeakyRelu(slope) => {
-                if y > 0.0 {
-                    1.0
-                } else {
-                    slope
-                }
-            }
+            Monotone::LeakyRelu(_) if y > 0.0 => 1.0,
+            Monotone::LeakyRelu(slope) => slope,
             Monotone::Tanh => 1.0 - y * y,
         }
     }
 
     fn apply_f64(self, x: f64) -> f64 {
         match self {
-            Monotone::LeakyRelu(slope) => {
-                if x > 0.0 {
-                    x
-                } else {
-                    f64::from(slope) * x
-                }
-            }
+            Monotone::LeakyRelu(_) if x > 0.0 => x,
+            Monotone::LeakyRelu(slope) => f64::from(slope) * x,
             Monotone::Tanh => x.tanh(),
         }
     }
 
     fn slope_f64(self, y: f64) -> f64 {
         match self {
-            Monotone::LeakyRelu(slope) => {
-                if y > 0.0 {
-                    1.0
-                } else {
-                    f64::from(slope)
-                }
-            }
+            Monotone::LeakyRelu(_) if y > 0.0 => 1.0,
+            Monotone::LeakyRelu(slope) => f64::from(slope),
             Monotone::Tanh => 1.0 - y * y,
         }
     }
@@ -136,11 +117,11 @@ pub(super) fn fuse(pool: &MaxPool2d, around: &Neighbours) -> Option<Fusion> {
     let reads = around.node(conv_at).reads.clone();
     let (input, weight) = (reads[0], reads[1]);
 
-    let mut forward = Fusion { removed: vec![conv_at, activation_at, around.number], added: Vec::new() };
-    forward.added.push((around.number, Node { op: block.op(), reads, writes: vec![pooled, argmax] }));
+    let mut fusion = Fusion { removed: vec![conv_at, activation_at, around.number], added: Vec::new() };
+    fusion.added.push((around.number, Node { op: Arc::new(block.clone()), reads, writes: vec![pooled, argmax] }));
     let seen_by = |var, readers: &[usize]| around.readers(var) == readers;
     let Some(&pool_grad_at) = around.readers(argmax).first() else {
-        return (seen_by(activated, &[around.number]) && seen_by(map, &[activation_at])).then_some(forward);
+        return (seen_by(activated, &[around.number]) && seen_by(map, &[activation_at])).then_some(fusion);
     };
 
     around.op::<max_pool2d::GradInput>(pool_grad_at)?;
@@ -166,11 +147,13 @@ pub(super) fn fuse(pool: &MaxPool2d, around: &Neighbours) -> Option<Fusion> {
     let conv_grads = around.readers(grad_map);
     for &number in &conv_grads {
         let node = around.node(number);
-        let (slot, expected) = match () {
-            () if around.op::<conv2d::GradWeight>(number).is_some() => (&mut grad_weight, vec![grad_map, input]),
-            () if around.op::<conv2d::GradInput>(number).is_some() => (&mut grad_input, vec![grad_map, weight]),
-            () if around.op::<conv2d::GradBias>(number).is_some() => (&mut grad_bias, vec![grad_map]),
-            () => return None,
+        let (slot, expected) = if around.op::<conv2d::GradWeight>(number).is_some() {
+            (&mut grad_weight, vec![grad_map, input])
+        } else if around.op::<conv2d::GradInput>(number).is_some() {
+            (&mut grad_input, vec![grad_map, weight])
+        } else {
+            around.op::<conv2d::GradBias>(number)?;
+            (&mut grad_bias, vec![grad_map])
         };
         if node.reads != expected || slot.replace(node.writes[0]).is_some() {
             return None;
@@ -179,13 +162,13 @@ pub(super) fn fuse(pool: &MaxPool2d, around: &Neighbours) -> Option<Fusion> {
     if grad_bias.is_some() != block.conv.bias {
         return None;
     }
-    let grad = Grad { block: block.clone(), input: grad_input.is_some() };
+    let grad = Grad { block, input: grad_input.is_some() };
     let writes = std::iter::once(grad_weight?).chain(grad_bias).chain(grad_input).collect();
     let reads = vec![grad_pooled, pooled, argmax, input, weight];
-    forward.added.push((pool_grad_at, Node { op: std::sync::Arc::new(grad), reads, writes }));
-    forward.removed.extend([pool_grad_at, activation_grad_at]);
-    forward.removed.extend(conv_grads);
-    Some(forward)
+    fusion.added.push((pool_grad_at, Node { op: Arc::new(grad), reads, writes }));
+    fusion.removed.extend([pool_grad_at, activation_grad_at]);
+    fusion.removed.extend(conv_grads);
+    Some(fusion)
 }
 
 #[derive(Clone, Debug)]
@@ -210,10 +193,6 @@ impl ConvBlock {
         let plan = || Spectral::new([c_in, h, w], [c_out, h_out, w_out], (k_h, k_w), conv.pad());
         let spectral = (k_h * k_w >= 4).then(plan);
         ConvBlock { conv, activation, pool, spectral }
-    }
-
-    fn op(&self) -> std::sync::Arc<dyn Op> {
-        std::sync::Arc::new(self.clone())
     }
 
     fn pooled(&self) -> Shape {
