@@ -242,11 +242,13 @@ impl Block<'_> {
         }
     }
 
-    /// `R` rows by `K` vectors.
+    /// `R` rows by `K` vectors. Nothing is asked of `self` inside a loop: the compiler could not know that the loop's
+    /// stores leave it as it is.
     #[inline(always)]
     fn tile<V: Vector, const R: usize, const K: usize>(&mut self, row: usize, col: usize, panel: usize) {
-        let len = K * V::LANES;
-        let start = col / panel * panel * self.n + col % panel;
+        let (n, o, len, rates, penalty) = (self.n, self.o, K * V::LANES, self.rates, V::splat(self.penalty));
+        let grad_output = self.grad_output;
+        let start = col / panel * panel * n + col % panel;
         if self.grad_input.rows() > 0 {
             let mut weight = [[V::splat(0.0); K]; R];
             for (r, weight) in weight.iter_mut().enumerate() {
@@ -255,29 +257,38 @@ impl Block<'_> {
                     *weight = V::load(&from[k * V::LANES..]);
                 }
             }
-            for n in 0..self.n {
-                let grad_output = &self.grad_output[n * self.o + row..][..R];
-                let sums = &mut self.sums[start + n * panel..][..len];
-                for k in 0..K {
-                    let mut sum = V::load(&sums[k * V::LANES..]);
-                    for (weight, &g) in weight.iter().zip(grad_output) {
-                        sum = V::splat(g).mul_add(weight[k], sum);
+            let all = &mut self.sums[start..];
+            for n in 0..n {
+                let grad_output = &grad_output[n * o + row..][..R];
+                let sums = &mut all[n * panel..][..len];
+                let mut sum = [V::splat(0.0); K];
+                for (k, sum) in sum.iter_mut().enumerate() {
+                    *sum = V::load(&sums[k * V::LANES..]);
+                }
+                for (weight, &g) in weight.iter().zip(grad_output) {
+                    let g = V::splat(g);
+                    for (sum, &weight) in sum.iter_mut().zip(weight) {
+                        *sum = g.mul_add(weight, *sum);
                     }
+                }
+                for (k, sum) in sum.iter().enumerate() {
                     sum.store(&mut sums[k * V::LANES..]);
                 }
             }
         }
         let mut grad = [[V::splat(0.0); K]; R];
-        for n in 0..self.n {
-            let grad_output = &self.grad_output[n * self.o + row..][..R];
-            let from = &self.x[start + n * panel..][..len];
+        let all = &self.x[start..];
+        for n in 0..n {
+            let grad_output = &grad_output[n * o + row..][..R];
+            let from = &all[n * panel..][..len];
             let mut x = [V::splat(0.0); K];
             for (k, x) in x.iter_mut().enumerate() {
                 *x = V::load(&from[k * V::LANES..]);
             }
             for (grad, &g) in grad.iter_mut().zip(grad_output) {
+                let g = V::splat(g);
                 for (grad, &x) in grad.iter_mut().zip(&x) {
-                    *grad = V::splat(g).mul_add(x, *grad);
+                    *grad = g.mul_add(x, *grad);
                 }
             }
         }
@@ -286,7 +297,7 @@ impl Block<'_> {
             let (m, v) = (&mut self.m.row(row + r)[col..][..len], &mut self.v.row(row + r)[col..][..len]);
             for (k, &grad) in grad.iter().enumerate() {
                 let k = k * V::LANES;
-                self.rates.update(&mut weight[k..], &mut m[k..], &mut v[k..], grad, self.penalty);
+                rates.update(&mut weight[k..], &mut m[k..], &mut v[k..], grad, penalty);
             }
         }
     }
