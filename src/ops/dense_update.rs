@@ -246,9 +246,9 @@ impl Block<'_> {
     /// stores leave it as it is.
     #[inline(always)]
     fn tile<V: Vector, const R: usize, const K: usize>(&mut self, row: usize, col: usize, panel: usize) {
-        let (n, o, len, rates, penalty) = (self.n, self.o, K * V::LANES, self.rates, V::splat(self.penalty));
+        let (o, len, rates, penalty) = (self.o, K * V::LANES, self.rates, V::splat(self.penalty));
         let grad_output = self.grad_output;
-        let start = col / panel * panel * n + col % panel;
+        let start = col / panel * panel * self.n + col % panel;
         if self.grad_input.rows() > 0 {
             let mut weight = [[V::splat(0.0); K]; R];
             for (r, weight) in weight.iter_mut().enumerate() {
@@ -257,10 +257,8 @@ impl Block<'_> {
                     *weight = V::load(&from[k * V::LANES..]);
                 }
             }
-            let all = &mut self.sums[start..];
-            for n in 0..n {
-                let grad_output = &grad_output[n * o + row..][..R];
-                let sums = &mut all[n * panel..][..len];
+            for (sums, grad_output) in self.sums[start..].chunks_mut(panel).zip(grad_output.chunks_exact(o)) {
+                let (sums, grad_output) = (&mut sums[..len], &grad_output[row..][..R]);
                 let mut sum = [V::splat(0.0); K];
                 for (k, sum) in sum.iter_mut().enumerate() {
                     *sum = V::load(&sums[k * V::LANES..]);
@@ -277,10 +275,8 @@ impl Block<'_> {
             }
         }
         let mut grad = [[V::splat(0.0); K]; R];
-        let all = &self.x[start..];
-        for n in 0..n {
-            let grad_output = &grad_output[n * o + row..][..R];
-            let from = &all[n * panel..][..len];
+        for (from, grad_output) in self.x[start..].chunks(panel).zip(grad_output.chunks_exact(o)) {
+            let (from, grad_output) = (&from[..len], &grad_output[row..][..R]);
             let mut x = [V::splat(0.0); K];
             for (k, x) in x.iter_mut().enumerate() {
                 *x = V::load(&from[k * V::LANES..]);
@@ -292,12 +288,18 @@ impl Block<'_> {
                 }
             }
         }
-        for (r, grad) in grad.iter().enumerate() {
+        // The loop below is too long to be unrolled: what it takes by number would keep `grad` out of the registers.
+        let mut tile = [[0.0; PANEL / 2]; R];
+        for (tile, grad) in tile.iter_mut().zip(&grad) {
+            for (k, grad) in grad.iter().enumerate() {
+                grad.store(&mut tile[k * V::LANES..]);
+            }
+        }
+        for (r, grad) in tile.iter().enumerate() {
             let weight = &mut self.weight.row(row + r)[col..][..len];
             let (m, v) = (&mut self.m.row(row + r)[col..][..len], &mut self.v.row(row + r)[col..][..len]);
-            for (k, &grad) in grad.iter().enumerate() {
-                let k = k * V::LANES;
-                rates.update(&mut weight[k..], &mut m[k..], &mut v[k..], grad, penalty);
+            for k in (0..K).map(|k| k * V::LANES) {
+                rates.update(&mut weight[k..], &mut m[k..], &mut v[k..], V::load(&grad[k..]), penalty);
             }
         }
     }
