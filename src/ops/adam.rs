@@ -94,9 +94,9 @@ pub(super) struct Rates {
 impl Rates {
     /// Updates the first numbers of the three arrays, whose gradient is `grad + penalty sign(param)`.
     #[inline(always)]
-    pub fn update<V: Vector>(&self, param: &mut [f32], m: &mut [f32], v: &mut [f32], grad: V, penalty: f32) {
+    pub fn update<V: Vector>(&self, param: &mut [f32], m: &mut [f32], v: &mut [f32], grad: V, penalty: V) {
         let old = V::load(param);
-        let grad = grad.add(old.signs(V::splat(penalty)));
+        let grad = grad.add(old.signs(penalty));
         let m1 = V::splat(self.rest1).mul_add(grad, V::splat(self.beta1).mul(V::load(m)));
         let v1 = V::splat(self.rest2).mul(grad).mul_add(grad, V::splat(self.beta2).mul(V::load(v)));
         let root = v1.sqrt().mul_add(V::splat(self.scale), V::splat(self.epsilon));
@@ -116,23 +116,19 @@ struct Piece<'a> {
     rates: Rates,
 }
 
-impl Piece<'_> {
-    #[inline(always)]
-    fn at<V: Vector>(&mut self, i: usize) {
-        let (param, m, v) = (&mut self.param[i..], &mut self.m[i..], &mut self.v[i..]);
-        self.rates.update(param, m, v, V::load(&self.grad[i..]), self.penalty);
-    }
-}
-
 impl Kernel for Piece<'_> {
     #[inline(always)]
-    fn run<V: Vector>(mut self) {
-        let whole = self.grad.len() - self.grad.len() % V::LANES;
-        for i in (0..whole).step_by(V::LANES) {
-            self.at::<V>(i);
+    fn run<V: Vector>(self) {
+        let Piece { param, m, v, grad, penalty, rates } = self;
+        let whole = grad.len() - grad.len() % V::LANES;
+        let mut i = 0;
+        while i < whole {
+            rates.update(&mut param[i..], &mut m[i..], &mut v[i..], V::load(&grad[i..]), V::splat(penalty));
+            i += V::LANES;
         }
-        for i in whole..self.grad.len() {
-            self.at::<Plain<1>>(i);
+        for i in whole..grad.len() {
+            let grad = Plain::<1>::load(&grad[i..]);
+            rates.update(&mut param[i..], &mut m[i..], &mut v[i..], grad, Plain::splat(penalty));
         }
     }
 }

@@ -242,10 +242,12 @@ impl Block<'_> {
         }
     }
 
-    /// `R` rows by `K` vectors.
+    /// `R` rows by `K` vectors. Nothing is asked of `self` inside a loop: the compiler could not know that the loop's
+    /// stores leave it as it is.
     #[inline(always)]
     fn tile<V: Vector, const R: usize, const K: usize>(&mut self, row: usize, col: usize, panel: usize) {
-        let len = K * V::LANES;
+        let (o, len, rates, penalty) = (self.o, K * V::LANES, self.rates, V::splat(self.penalty));
+        let grad_output = self.grad_output;
         let start = col / panel * panel * self.n + col % panel;
         if self.grad_input.rows() > 0 {
             let mut weight = [[V::splat(0.0); K]; R];
@@ -255,38 +257,49 @@ impl Block<'_> {
                     *weight = V::load(&from[k * V::LANES..]);
                 }
             }
-            for n in 0..self.n {
-                let grad_output = &self.grad_output[n * self.o + row..][..R];
-                let sums = &mut self.sums[start + n * panel..][..len];
-                for k in 0..K {
-                    let mut sum = V::load(&sums[k * V::LANES..]);
-                    for (weight, &g) in weight.iter().zip(grad_output) {
-                        sum = V::splat(g).mul_add(weight[k], sum);
+            for (sums, grad_output) in self.sums[start..].chunks_mut(panel).zip(grad_output.chunks_exact(o)) {
+                let (sums, grad_output) = (&mut sums[..len], &grad_output[row..][..R]);
+                let mut sum = [V::splat(0.0); K];
+                for (k, sum) in sum.iter_mut().enumerate() {
+                    *sum = V::load(&sums[k * V::LANES..]);
+                }
+                for (weight, &g) in weight.iter().zip(grad_output) {
+                    let g = V::splat(g);
+                    for (sum, &weight) in sum.iter_mut().zip(weight) {
+                        *sum = g.mul_add(weight, *sum);
                     }
+                }
+                for (k, sum) in sum.iter().enumerate() {
                     sum.store(&mut sums[k * V::LANES..]);
                 }
             }
         }
         let mut grad = [[V::splat(0.0); K]; R];
-        for n in 0..self.n {
-            let grad_output = &self.grad_output[n * self.o + row..][..R];
-            let from = &self.x[start + n * panel..][..len];
+        for (from, grad_output) in self.x[start..].chunks(panel).zip(grad_output.chunks_exact(o)) {
+            let (from, grad_output) = (&from[..len], &grad_output[row..][..R]);
             let mut x = [V::splat(0.0); K];
             for (k, x) in x.iter_mut().enumerate() {
                 *x = V::load(&from[k * V::LANES..]);
             }
             for (grad, &g) in grad.iter_mut().zip(grad_output) {
+                let g = V::splat(g);
                 for (grad, &x) in grad.iter_mut().zip(&x) {
-                    *grad = V::splat(g).mul_add(x, *grad);
+                    *grad = g.mul_add(x, *grad);
                 }
             }
         }
-        for (r, grad) in grad.iter().enumerate() {
+        // The loop below is too long to be unrolled: what it takes by number would keep `grad` out of the registers.
+        let mut tile = [[0.0; PANEL / 2]; R];
+        for (tile, grad) in tile.iter_mut().zip(&grad) {
+            for (k, grad) in grad.iter().enumerate() {
+                grad.store(&mut tile[k * V::LANES..]);
+            }
+        }
+        for (r, grad) in tile.iter().enumerate() {
             let weight = &mut self.weight.row(row + r)[col..][..len];
             let (m, v) = (&mut self.m.row(row + r)[col..][..len], &mut self.v.row(row + r)[col..][..len]);
-            for (k, &grad) in grad.iter().enumerate() {
-                let k = k * V::LANES;
-                self.rates.update(&mut weight[k..], &mut m[k..], &mut v[k..], grad, self.penalty);
+            for k in (0..K).map(|k| k * V::LANES) {
+                rates.update(&mut weight[k..], &mut m[k..], &mut v[k..], V::load(&grad[k..]), penalty);
             }
         }
     }

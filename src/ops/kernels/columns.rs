@@ -27,7 +27,7 @@ pub fn columns(data: &mut [f32], cols: usize, width: usize) -> impl IndexedParal
     unsafe impl Sync for Whole {}
 
     assert!(width > 0 && (data.is_empty() || data.len().is_multiple_of(cols)), "columns: whole rows");
-    let rows = if cols == 0 { 0 } else { data.len() / cols };
+    let rows = data.len().checked_div(cols).unwrap_or(0);
     let whole = Whole(data.as_mut_ptr());
     // The blocks do not overlap, every one is made once, and `data` stays borrowed as long as they live.
     (0..cols.div_ceil(width)).into_par_iter().map(move |block| {
