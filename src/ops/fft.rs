@@ -143,12 +143,12 @@ impl Stage {
         let m = self.m;
         for (re, im) in re.chunks_exact_mut(R * m).zip(im.chunks_exact_mut(R * m)) {
             if m == 1 {
-                let x: [Complex<V>; R] = std::array::from_fn(|q| load(re, im, q, part));
+                let x = load_all::<V, R>(re, im, (0, 1, part));
                 store_all(re, im, (0, 1, part), dft::<V, R>(x));
                 continue;
             }
             for j in 0..m {
-                let x: [Complex<V>; R] = std::array::from_fn(|q| load(re, im, j + q * m, part));
+                let x = load_all::<V, R>(re, im, (j, m, part));
                 let mut y = dft::<V, R>(x);
                 for (y, &(c, s)) in y[1..].iter_mut().zip(&self.twiddles[j * (R - 1)..]) {
                     let (c, s) = (V::splat(c), V::splat(s));
@@ -164,7 +164,7 @@ impl Stage {
         let m = self.m;
         for (re, im) in re.chunks_exact_mut(R * m).zip(im.chunks_exact_mut(R * m)) {
             for j in 0..m {
-                let mut x: [Complex<V>; R] = std::array::from_fn(|q| load(re, im, j + q * m, part));
+                let mut x = load_all::<V, R>(re, im, (j, m, part));
                 if m > 1 {
                     for (x, &(c, s)) in x[1..].iter_mut().zip(&self.twiddles[j * (R - 1)..]) {
                         let (c, s) = (V::splat(c), V::splat(s));
@@ -172,16 +172,26 @@ impl Stage {
                     }
                 }
                 // The inverse of a small transform is the transform with its outputs p and R - p exchanged.
-                let y = dft::<V, R>(x);
-                store_all::<V, R>(re, im, (j, m, part), std::array::from_fn(|p| y[(R - p) % R]));
+                let mut y = dft::<V, R>(x);
+                y[1..].reverse();
+                store_all(re, im, (j, m, part), y);
             }
         }
     }
 }
 
+// No `std::array::from_fn` here: it is not inlined, and then compiled without the machine's instructions.
 #[inline(always)]
-fn load<V: Vector>(re: &[Lanes], im: &[Lanes], i: usize, part: usize) -> Complex<V> {
-    (V::load(&re[i].0[part..]), V::load(&im[i].0[part..]))
+fn load_all<V: Vector, const R: usize>(
+    re: &[Lanes],
+    im: &[Lanes],
+    (j, m, part): (usize, usize, usize),
+) -> [Complex<V>; R] {
+    let mut x = [(V::splat(0.0), V::splat(0.0)); R];
+    for (q, x) in x.iter_mut().enumerate() {
+        *x = (V::load(&re[j + q * m].0[part..]), V::load(&im[j + q * m].0[part..]));
+    }
+    x
 }
 
 #[inline(always)]

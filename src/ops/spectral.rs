@@ -808,6 +808,9 @@ fn product<V: Vector>(
     }
 }
 
+/// What a row of scalars is before it is one.
+const ZEROS: [f32; LANES] = [0.0; LANES];
+
 /// Images `i..i + M` times vectors `b..b + B` of [`Product`].
 #[inline(always)]
 fn product_block<V: Vector, const M: usize, const B: usize>(
@@ -821,17 +824,19 @@ fn product_block<V: Vector, const M: usize, const B: usize>(
     let zero = V::splat(0.0);
     let mut sums = [[(zero, zero); B]; M];
     for (block, w) in w.chunks_exact(LANES * y_blocks * 2).enumerate() {
-        let x: [[&[f32; LANES]; 2]; M] = std::array::from_fn(|m| {
+        let mut rows = [[&ZEROS; 2]; M];
+        for (m, rows) in rows.iter_mut().enumerate() {
             let start = ((i + m) * x_blocks + block) * 2 * len + h;
-            [&x[start].0, &x[start + len].0]
-        });
+            *rows = [&x[start].0, &x[start + len].0];
+        }
         for (lane, w) in w.chunks_exact(y_blocks * 2).enumerate() {
-            let w = &w[2 * b..][..2 * B];
-            let w: [(V, V); B] =
-                std::array::from_fn(|b| (V::load(&w[2 * b].0[part..]), V::load(&w[2 * b + 1].0[part..])));
-            for (sums, x) in sums.iter_mut().zip(&x) {
+            let mut vectors = [(zero, zero); B];
+            for (v, w) in vectors.iter_mut().zip(w[2 * b..].as_chunks::<2>().0) {
+                *v = (V::load(&w[0].0[part..]), V::load(&w[1].0[part..]));
+            }
+            for (sums, x) in sums.iter_mut().zip(&rows) {
                 let x = (V::splat(x[0][lane]), V::splat(x[1][lane]));
-                for (sum, w) in sums.iter_mut().zip(&w) {
+                for (sum, w) in sums.iter_mut().zip(&vectors) {
                     *sum = (x.1.mul_sub_from(w.1, x.0.mul_add(w.0, sum.0)), x.1.mul_add(w.0, x.0.mul_add(w.1, sum.1)));
                 }
             }
@@ -899,12 +904,14 @@ fn outer_block<V: Vector, const M: usize, const B: usize>(
     for i in 0..n {
         let (x_at, y_at) = ((i * x_blocks + c) * 2 * len + h, (i * y_blocks + b) * 2 * len + h);
         let (re, im) = (&x[x_at].0[lane..lane + M], &x[x_at + len].0[lane..lane + M]);
-        let y: [(V, V); B] = std::array::from_fn(|j| {
-            (V::load(&y[y_at + 2 * j * len].0[part..]), V::load(&y[y_at + (2 * j + 1) * len].0[part..]))
-        });
+        let mut vectors = [(zero, zero); B];
+        for (j, v) in vectors.iter_mut().enumerate() {
+            let at = y_at + 2 * j * len;
+            *v = (V::load(&y[at].0[part..]), V::load(&y[at + len].0[part..]));
+        }
         for (m, sums) in sums.iter_mut().enumerate() {
             let x = (V::splat(re[m]), V::splat(im[m]));
-            for (sum, y) in sums.iter_mut().zip(&y) {
+            for (sum, y) in sums.iter_mut().zip(&vectors) {
                 *sum = (x.1.mul_add(y.1, x.0.mul_add(y.0, sum.0)), x.1.mul_sub_from(y.0, x.0.mul_add(y.1, sum.1)));
             }
         }
