@@ -48,6 +48,7 @@ fn run(model: Architecture, seed: u64, epochs: u32, raw: f64) -> Run {
                 train_tracks: 120,
                 test_tracks: 40,
                 train_segments: 1800,
+                train_deformed: 0,
                 test_segments: 600,
                 spectrogram: [80, 80],
             },
