@@ -10,6 +10,7 @@ mod vocoder;
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -131,6 +132,8 @@ pub struct Wanted {
 /// Tables and FFT plans of the phase vocoder, computed once and shared by threads.
 pub struct Deformer {
     vocoder: Vocoder,
+    /// Resamplers that no thread is using, with the steps they are for: to plan one takes longer than to use it.
+    pitches: Mutex<Vec<(f64, Pitch)>>,
 }
 
 impl Default for Deformer {
@@ -142,7 +145,7 @@ impl Default for Deformer {
 impl Deformer {
     /// Plans the vocoder.
     pub fn new() -> Self {
-        Deformer { vocoder: Vocoder::new() }
+        Deformer { vocoder: Vocoder::new(), pitches: Mutex::default() }
     }
 
     /// The wanted pieces of a track, as `[wanted][range]`: each is bit for bit what stands there in the whole deformed
@@ -169,7 +172,7 @@ impl Deformer {
             }
             let (steps, rate) = (deformation.steps, deformation.rate * deformation.ratio());
             if steps != 0.0 && !pitches.iter().any(|(known, _)| *known == steps) {
-                pitches.push((steps, Pitch::new(deformation.ratio()).map_err(Error::Config)?));
+                pitches.push((steps, self.pitch(deformation)?));
             }
             let stretched = stretched_length(samples.len(), rate);
             let source = |range: &Range<usize>| match pitches.iter().find(|(known, _)| *known == steps) {
@@ -189,6 +192,17 @@ impl Deformer {
                 return Err(Error::Config(format!("cannot deform ({deformation}): too loud; full scale is 1")));
             }
         }
+        self.pitches.lock().unwrap_or_else(PoisonError::into_inner).extend(pitches);
         Ok(all)
+    }
+
+    /// The resampler of a deformation, for one thread alone.
+    fn pitch(&self, deformation: &Deformation) -> Result<Pitch> {
+        let mut free = self.pitches.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = free.iter().position(|(steps, _)| *steps == deformation.steps) {
+            return Ok(free.swap_remove(place).1);
+        }
+        drop(free);
+        Pitch::new(deformation.ratio()).map_err(Error::Config)
     }
 }
