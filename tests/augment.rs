@@ -227,7 +227,7 @@ fn pieces_are_bit_for_bit_those_of_the_whole() {
         let alone = Wanted { deformation: *deformation, ranges: vec![ranges[2].clone()] };
         assert_eq!(deformer.pieces(&samples, &[alone]).unwrap()[0][0], pieces[2]);
     }
-    let beyond = Wanted { deformation: DEFORMATIONS[0], ranges: vec![59_999..60_001] };
+    let beyond = Wanted { deformation: DEFORMATIONS[0], ranges: vec![7..8, 59_999..60_001] };
     let message = line(deformer.pieces(&samples, &[beyond]));
     assert_eq!(message, "cannot deform: samples 59999..60001 of 60000 (speed x0.2, pitch -5) do not exist");
 }

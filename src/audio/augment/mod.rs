@@ -115,7 +115,7 @@ pub fn pitch_shift(samples: &[f32], steps: f64) -> Result<Vec<f32>> {
 /// # Errors
 /// As [`Deformer::pieces`].
 pub fn deform(samples: &[f32], deformation: Deformation) -> Result<Vec<f32>> {
-    let whole = Wanted { deformation, ranges: vec![0..deformation.length(samples.len())] };
+    let whole = Wanted { deformation, ranges: std::iter::once(0..deformation.length(samples.len())).collect() };
     let pieces = Deformer::new().pieces(samples, &[whole])?;
     Ok(pieces.into_iter().flatten().flatten().collect())
 }
