@@ -11,7 +11,7 @@
 //! report        tables, curves, confusion matrices        (reads results; trains nothing)
 //! train         epochs, schedules, metrics, checkpoints   check  gradients held to f64 and to the other device
 //! models        shallow, deep                             data   corpora, splits, segments, batches, pickle
-//! nn            a layer = parameters + calls on the tape  audio  decode, resample, log-mel
+//! nn            a layer = parameters + calls on the tape  audio  decode, resample, log-mel, augment
 //! autodiff      the reverse walk: appends gradient nodes
 //! ops           one file per operation: equation, f64 reference, CPU kernel, GPU dispatch, gradient, unit tests
 //! run           a plan: buffers and pipelines made once, then replayed on CPU or on GPU

@@ -304,6 +304,67 @@ fn prepared_files_train_like_what_they_were_made_of() {
 }
 
 #[test]
+fn augmentation_multiplies_the_training_set_and_leaves_the_test_set_alone() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    genres(&dir.join("genres"));
+    let counts = |report: &Value| {
+        let data = &report["data"];
+        ["train_tracks", "train_segments", "train_deformed", "test_segments"].map(|key| data[key].as_u64().unwrap())
+    };
+    let train =
+        ["train", "--model", "shallow", "--data", "genres", "--segments", "2", "--epochs", "1", "--max-steps", "1"];
+    let train = [&train[..], &["--device", "cpu", "--json"]].concat();
+    let output = run(dir, &[&train[..], &["--augment", "--cache", "cache", "--out", "a"]].concat());
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && stderr.contains("200 segments (192 of them deformed) of 4 tracks"), "{stderr}");
+    assert_eq!(counts(&serde_json::from_str(&stdout).unwrap()), [4, 200, 192, 4]);
+    assert!(fs::read_to_string(dir.join("a/run.toml")).unwrap().contains("\naugment = true\n"));
+    let said = good(dir, &["evaluate", "a", "--device", "cpu", "--cache", "cache", "--quiet"]);
+    assert!(said.ends_with("\nidentical to results.json\n"), "{said}");
+    assert_eq!(fs::read_dir(dir.join("cache")).unwrap().count(), 1);
+
+    // the cache, other threads and a prepared file change nothing
+    let weights = |folder: &str| fs::read(dir.join(folder).join("checkpoint.safetensors")).unwrap();
+    good(dir, &[&train[..], &["--augment=true", "--threads", "3", "--out", "b"]].concat());
+    good(dir, &["prepare", "genres", "--segments", "2", "--augment", "--out", "x.safetensors", "--quiet"]);
+    good(
+        dir,
+        &[
+            "train",
+            "--config",
+            "a/run.toml",
+            "--data",
+            "x.safetensors",
+            "--max-steps",
+            "1",
+            "--device",
+            "cpu",
+            "--out",
+            "c",
+        ],
+    );
+    assert!(weights("a") == weights("b") && weights("a") == weights("c"));
+    let file = fs::read(dir.join("x.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&file).unwrap();
+    assert_eq!(read_tensor(&file, "train.deformed").shape(), [200]);
+    assert!(file.tensor("test.deformed").is_err());
+
+    // it can be taken back, and needs audio
+    let again = ["train", "--config", "a/run.toml", "--augment=false", "--max-steps", "1", "--device", "cpu", "--json"];
+    assert_eq!(counts(&good_json(dir, &[&again[..], &["--out", "d"]].concat())), [4, 8, 0, 4]);
+    good(dir, &["prepare", "genres", "--segments", "2", "--out", "plain.safetensors", "--quiet"]);
+    let augmented = ["train", "--model", "shallow", "--augment", "--device", "cpu", "--data"];
+    let what = "plain.safetensors: holds no deformed segments, and augmentation needs audio: prepare the tracks with --augment";
+    bad(dir, &[&augmented[..], &["plain.safetensors"]].concat(), 1, what);
+    fs::write(dir.join("course.pkl"), [pickled(4, 4), pickled(2, 2)].concat()).unwrap();
+    let what = "course.pkl: holds single segments, and augmentation needs the audio of whole tracks: give their folder";
+    bad(dir, &[&augmented[..], &["course.pkl"]].concat(), 1, what);
+    let output = run(dir, &["train", "--model", "shallow", "--augment=often"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
 fn bad_tracks_are_skipped_by_name_and_refused_alone() {
     let dir = TempDir::new().unwrap();
     let dir = dir.path();

@@ -2,6 +2,7 @@
 //!
 //! Read [`mel`] first. Units everywhere: Hz, samples, frames; amplitude, not power, unless a name says so.
 
+pub mod augment;
 pub mod decode;
 pub mod mel;
 pub mod npy;

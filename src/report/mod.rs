@@ -81,6 +81,7 @@ fn groups(runs: &[Run]) -> Vec<Vec<&Run>> {
             train_tracks: 0,
             test_tracks: 0,
             train_segments: 0,
+            train_deformed: 0,
             test_segments: 0,
             ..run.results.data.clone()
         };
@@ -98,6 +99,9 @@ fn groups(runs: &[Run]) -> Vec<Vec<&Run>> {
 
 /// Which published experiment `config` repeats.
 fn experiment(config: &Config) -> Experiment {
+    if config.data.augment {
+        return Experiment::Augmentation;
+    }
     match (&config.data.front_end, config.schedule) {
         (FrontEnd::Mel(_), Schedule::Constant) => Experiment::Replication,
         (FrontEnd::Mel(_), Schedule::Exp) => Experiment::Exp,

@@ -115,6 +115,9 @@ pub struct Data {
     pub folds: usize,
     /// Which fold is the test set, from 0.
     pub fold: usize,
+    /// Whether deformed segments of the training tracks are trained on as well: 48 a track.
+    #[serde(default)]
+    pub augment: bool,
     /// The representation.
     pub front_end: FrontEnd,
 }
@@ -129,6 +132,7 @@ impl Default for Data {
             test_fraction: 0.25,
             folds: 0,
             fold: 0,
+            augment: false,
             front_end: FrontEnd::default(),
         }
     }

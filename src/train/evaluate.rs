@@ -173,6 +173,7 @@ mod tests {
             labels: vec![0, 0, 0, 1, 1],
             tracks: vec![0, 0, 0, 1, 1],
             track_names: vec!["a".into(), "b".into()],
+            ..Set::default()
         };
         let logits = [1.0, 0.0, 1.0, 0.0, 0.0, 9.0, 0.5, 0.0, 0.0, 2.0];
         let result = evaluate(&logits, &set, 2);
