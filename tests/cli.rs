@@ -428,6 +428,29 @@ fn features_and_devices_say_what_they_see() {
     if cfg!(unix) {
         bad(dir, &["features", "a.wav", "--npy", "/dev/null"], 2, "/dev/null: a device or a pipe; name a file");
     }
+    let said = good(dir, &["features", "a.wav", "--png", "a.png", "--start", "0.1", "--seconds", "0.928"]);
+    assert!(
+        said.starts_with("a.wav: 0.928 s from 0.1 s on, [80, 80] log") && said.ends_with("written to a.png\n"),
+        "{said}"
+    );
+    assert!(fs::read(dir.join("a.png")).unwrap().starts_with(b"\x89PNG\r\n\x1a\n"));
+    let report = good_json(dir, &["features", "a.wav", "--png", "b.png", "--npy", "b.npy", "--start", "1", "--json"]);
+    assert_eq!((&report["png"], &report["npy"], &report["start"]), (&"b.png".into(), &"b.npy".into(), &1.0.into()));
+    for (flags, code, what) in [
+        (&["--start", "2"][..], 1, "a.wav: only 1.134 s long, but 2.000 s was asked for: start earlier or take less"),
+        (&["--start", "1", "--seconds", "0.2"], 1, "but 1.000 s to 1.200 s was asked for: start earlier or take less"),
+        (&["--start", "-1"], 2, "a start of -1 s: expected 0 s or later"),
+        (&["--start", "nan"], 2, "a start of NaN s: expected 0 s or later"),
+        (&["--seconds", "0"], 2, "a length of 0 s: expected at least one sample"),
+        (&["--seconds", "-3"], 2, "a length of -3 s: expected at least one sample"),
+        (&["--npy", "x", "--png", "x"], 2, "x: named by both --npy and --png; name two files"),
+        (&["--png", "a.wav"], 2, "a.wav: the audio file itself; name another --png"),
+        (&["--png", "none/a.png"], 1, "none/a.png: cannot write"),
+        (&["--png", "."], 2, ".: a folder; name a file"),
+    ] {
+        bad(dir, &[&["features", "a.wav"], flags].concat(), code, what);
+    }
+    assert!(!dir.join("x").exists());
     let bytes = fs::read(dir.join("a.npy")).unwrap();
     let file = npyz::NpyFile::new(&bytes[..]).unwrap();
     assert_eq!(file.shape(), [80, 98]);

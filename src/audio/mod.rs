@@ -3,6 +3,7 @@
 //! Read [`mel`] first. Units everywhere: Hz, samples, frames; amplitude, not power, unless a name says so.
 
 pub mod decode;
+pub mod features;
 pub mod mel;
 pub mod npy;
 mod pcm;
@@ -57,12 +58,56 @@ impl FrontEnd {
         }
     }
 
+    /// What it is called: `log-mel`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            FrontEnd::Mel(_) => "log-mel",
+        }
+    }
+
+    /// Samples between the centres of neighbouring columns.
+    pub fn hop_length(&self) -> usize {
+        match self {
+            FrontEnd::Mel(s) => s.hop_length,
+        }
+    }
+
+    /// The frequency in Hz that each row stands for, ascending.
+    pub fn centres(&self) -> Vec<f64> {
+        match self {
+            FrontEnd::Mel(s) => s.centres(),
+        }
+    }
+
+    /// How many samples before and after its centre a column depends on, at most.
+    pub fn reach(&self) -> usize {
+        match self {
+            FrontEnd::Mel(s) => s.n_fft / 2,
+        }
+    }
+
+    /// What the rows are best called.
+    pub fn scale(&self) -> Scale {
+        match self {
+            FrontEnd::Mel(_) => Scale::Hertz,
+        }
+    }
+
     /// Tables and FFT plans, computed once and shared by threads.
     pub fn plan(&self) -> Result<Box<dyn Transform>> {
         match self {
             FrontEnd::Mel(s) => Ok(Box::new(mel::LogMel::new(s)?)),
         }
     }
+}
+
+/// How a person names the frequency of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// 500 Hz, 1 kHz.
+    Hertz,
+    /// C1, C2: equal steps of pitch.
+    Notes,
 }
 
 /// A planned front end.
