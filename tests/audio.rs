@@ -546,8 +546,8 @@ proptest! {
             Err(error) => prop_assert!(expected == 0 && error.one_line().contains("no samples"), "{}", error.one_line()),
             Ok(got) => {
                 prop_assert_eq!(got.len(), expected);
-                // resampled, a square rings
-                prop_assert!(got.iter().all(|x| x.abs() < 1.5), "{:?}", got.iter().find(|x| x.abs() >= 1.5));
+                // resampled, a random square rings to nearly twice its height
+                prop_assert!(got.iter().all(|x| x.abs() < 3.0), "{:?}", got.iter().find(|x| x.abs() >= 3.0));
                 if kind == 1 && rate == SAMPLE_RATE {
                     prop_assert!(got.iter().all(|&x| x == 0.25));
                 }

@@ -43,12 +43,12 @@ impl Resample {
         let (input, output) = (self.fft.input_frames_next() as u64, self.block.len() as u64);
         // A block of output is made of a block of input and the one before.
         let delay = self.drop as u64;
-        let block = ((sample + delay) / output).saturating_sub(1);
+        let block = (sample.saturating_add(delay) / output).saturating_sub(1);
         if block == 0 {
             return (0, 0);
         }
         self.drop = self.block.len();
-        (block * input, (block + 1) * output - delay)
+        (block.saturating_mul(input), (block + 1) * output - delay)
     }
 
     /// Appends to `out` what `samples` complete.
