@@ -121,22 +121,31 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::Kind;
 
     #[test]
     fn blocks_make_what_the_whole_makes() {
-        let front_end = FrontEnd::default();
         let batch = BLOCK * rayon::current_num_threads();
-        for samples in [0, 1, 255, 256, 20_462, 256 * BLOCK - 1, 256 * (batch + 1), 256 * 2 * batch + 77] {
-            let signal: Vec<f32> =
-                (0..samples as u32).map(|i| crate::rng::pcg(i) as f32 / 2f32.powi(31) - 1.0).collect();
-            let mut whole = vec![0.0; front_end.bins() * front_end.frames(samples)];
-            front_end.plan().unwrap().transform(&signal, &mut whole);
-            for pieces in [1_000, 70_001, usize::MAX] {
-                let mut blocks = Blocks::new(&front_end).unwrap();
-                signal.chunks(pieces).for_each(|piece| blocks.push(piece));
-                let features = blocks.finish();
-                assert_eq!((features.frames, features.samples), (front_end.frames(samples), samples as u64));
-                assert!(features.values == whole, "{samples} samples in pieces of {pieces}");
+        for (kind, lengths) in [
+            (Kind::Mel, vec![0, 1, 255, 256, 20_462, 256 * BLOCK - 1, 256 * (batch + 1), 256 * 2 * batch + 77]),
+            (Kind::Linear, vec![3, 256 * (batch + 2)]),
+            (Kind::Cqt, vec![3, 256 * (batch + 50)]),
+            (Kind::Cwt, vec![3, 256 * (batch + 50)]),
+        ] {
+            let front_end = FrontEnd::from(kind);
+            for samples in lengths {
+                let signal: Vec<f32> =
+                    (0..samples as u32).map(|i| crate::rng::pcg(i) as f32 / 2f32.powi(31) - 1.0).collect();
+                let mut whole = vec![0.0; front_end.bins() * front_end.frames(samples)];
+                front_end.plan().unwrap().transform(&signal, &mut whole);
+                for pieces in [70_001, usize::MAX] {
+                    let mut blocks = Blocks::new(&front_end).unwrap();
+                    signal.chunks(pieces).for_each(|piece| blocks.push(piece));
+                    let features = blocks.finish();
+                    assert_eq!((features.frames, features.samples), (front_end.frames(samples), samples as u64));
+                    let error = features.values.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    assert!(error < 1e-5, "{kind:?}, {samples} samples in pieces of {pieces}: off by {error}");
+                }
             }
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, value_parser};
 
+use crate::audio::{FrontEnd, Kind};
 use crate::data::cache::Cache;
 use crate::device::{Choice, Device};
 use crate::error::{Error, Result};
@@ -51,6 +52,17 @@ pub struct MakingArgs {
     /// Tracks of each genre of the built-in corpus [default: 16]
     #[arg(long, value_name = "N")]
     synthetic_tracks: Option<usize>,
+}
+
+/// What a spectrogram is.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct FrontEndArgs {
+    /// Which representation of sound [default: mel]
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub front_end: Option<Kind>,
+    /// Rows of a spectrogram; 84 of cqt or cwt are seven whole octaves [default: 80]
+    #[arg(long, value_name = "N")]
+    pub n_bins: Option<usize>,
 }
 
 /// Where made spectrograms are kept.
@@ -179,6 +191,18 @@ impl DataArgs {
         if let Some(path) = &self.data {
             // run.toml must name the tracks from wherever it is read
             data.path = Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+        }
+    }
+}
+
+impl FrontEndArgs {
+    /// Sets what was given.
+    pub fn apply(&self, front_end: &mut FrontEnd) {
+        if let Some(kind) = self.front_end.filter(|kind| *kind != front_end.kind()) {
+            *front_end = kind.into();
+        }
+        if let Some(bins) = self.n_bins {
+            *front_end = front_end.clone().with_bins(bins);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::report::spectrogram::{self, Spectrogram};
 
-use super::args::OutputArgs;
+use super::args::{FrontEndArgs, OutputArgs};
 use super::output::{print, print_json};
 
 /// Compute the spectrogram of an audio file, as numbers or as a picture
@@ -24,16 +24,15 @@ use super::output::{print, print_json};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   genregrad features song.mp3 --png song.png
-  genregrad features song.mp3 --png chorus.png --start 62.5 --seconds 10
+  genregrad features song.mp3 --png notes.png --front-end cqt --n-bins 84 --start 62.5 --seconds 10
   genregrad features song.mp3 --npy song.npy
   python -c \"import numpy; print(numpy.load('song.npy').shape)\"
   genregrad features song.mp3 --json")]
 pub struct Args {
     /// The audio file
     audio: PathBuf,
-    /// Which representation
-    #[arg(long, value_enum, default_value = "mel")]
-    front_end: Kind,
+    #[command(flatten)]
+    front_end: FrontEndArgs,
     /// Begin so many seconds into the file
     #[arg(long, value_name = "S", default_value_t = 0.0, allow_negative_numbers = true)]
     start: f64,
@@ -48,12 +47,6 @@ pub struct Args {
     png: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Kind {
-    /// log-mel, 80 bands
-    Mel,
 }
 
 #[derive(Serialize)]
@@ -72,9 +65,9 @@ struct Report {
 
 impl Args {
     pub fn run(self) -> Result<ExitCode> {
-        let front_end = match self.front_end {
-            Kind::Mel => FrontEnd::default(),
-        };
+        let mut front_end = FrontEnd::default();
+        self.front_end.apply(&mut front_end);
+        front_end.check()?;
         let part = Part::seconds(self.start, self.seconds)?;
         self.check_outputs()?;
         let Features { values, bins, frames, samples } = Features::of_file(&self.audio, &front_end, part)?;
@@ -90,7 +83,7 @@ impl Args {
                 scale: front_end.scale(),
                 start: seconds(part.start),
                 step: seconds(front_end.hop_length() as u64),
-                title: &format!("{name}: {}, {bins} bins", front_end.name()),
+                title: &format!("{name}: {front_end}"),
             };
             files::replace(png, &spectrogram::png(&picture, spectrogram::natural_size(bins, frames))?)?;
         }
