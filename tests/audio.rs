@@ -5,10 +5,11 @@
 use std::f64::consts::TAU;
 use std::path::{Path, PathBuf};
 
+use genregrad::audio::cqt;
 use genregrad::audio::decode::{Part, decode, is_silent, stream};
 use genregrad::audio::features::Features;
 use genregrad::audio::mel::{FLOOR, LogMel, Settings};
-use genregrad::audio::{FrontEnd, SAMPLE_RATE, SEGMENT_SAMPLES, Transform};
+use genregrad::audio::{FrontEnd, Kind, SAMPLE_RATE, SEGMENT_SAMPLES, Transform};
 use genregrad::rng::pcg;
 use hound::{SampleFormat, WavSpec};
 use proptest::prelude::*;
@@ -527,6 +528,7 @@ proptest! {
             1_000u32..60_000],
         bits in prop::sample::select(vec![8u16, 16, 24, 32, 0]),
         kind in 0..5, start in 0f64..1.2,
+        front_end in prop::sample::select(vec![Kind::Mel, Kind::Linear, Kind::Cqt, Kind::Cwt]),
     ) {
         let format = if bits == 0 { SampleFormat::Float } else { SampleFormat::Int };
         let full = 1.0 - 2f32.powi(-7);
@@ -556,7 +558,7 @@ proptest! {
                     Ok(rest) => prop_assert!(rest == got[from..]),
                     Err(error) => prop_assert!(from >= expected, "{}", error.one_line()),
                 }
-                let features = Features::of_file(&path, &FrontEnd::default(), Part::default());
+                let features = Features::of_file(&path, &front_end.into(), Part::default());
                 let features = features.map_err(|error| TestCaseError::fail(error.one_line()))?;
                 prop_assert!(features.values.iter().all(|x| x.is_finite() && *x >= FLOOR.ln() - 1e-5));
             }
@@ -585,6 +587,30 @@ proptest! {
                 let centres = front_end.centres();
                 prop_assert!(centres.len() == n_mels && centres.is_sorted() && centres.iter().all(|&hz| hz <= f64::from(sr)));
             }
+        }
+    }
+
+    #[test]
+    fn any_notes_are_refused_or_work(
+        sr in prop::sample::select(vec![0u32, 1, 22_050, u32::MAX]),
+        hop_length in prop::sample::select(vec![0usize, 1, 100, 256, usize::MAX]),
+        n_bins in prop::sample::select(vec![0usize, 1, 20, 84, 200, usize::MAX]),
+        bins_per_octave in prop::sample::select(vec![0usize, 1, 12, 24, usize::MAX]),
+        fmin in prop::sample::select(vec![0f64, -1.0, 1e-9, 32.7, 12_000.0, 1e300, f64::NAN, f64::INFINITY]),
+        is_cwt in any::<bool>(),
+    ) {
+        let settings = cqt::Settings { sr, hop_length, n_bins, bins_per_octave, fmin };
+        let front_end = if is_cwt { FrontEnd::Cwt(settings) } else { FrontEnd::Cqt(settings) };
+        match (front_end.check(), front_end.plan()) {
+            (Err(error), Err(_)) => prop_assert!(error.one_line().contains(": "), "{}", error.one_line()),
+            (Ok(()), Ok(_)) => {
+                let features = Features::of_file(&golden("sound.flac"), &front_end, Part { start: 7, length: Some(3_000) });
+                let features = features.map_err(|error| TestCaseError::fail(error.one_line()))?;
+                prop_assert_eq!(features.values.len(), n_bins * (1 + 3_000 / hop_length));
+                prop_assert!(features.values.iter().all(|x| x.is_finite()));
+                prop_assert!(front_end.centres().is_sorted() && front_end.centres().len() == n_bins);
+            }
+            (check, plan) => prop_assert!(false, "check: {:?}, plan: {:?}", check.err(), plan.err()),
         }
     }
 

@@ -434,11 +434,17 @@ fn features_and_devices_say_what_they_see() {
         "{said}"
     );
     assert!(fs::read(dir.join("a.png")).unwrap().starts_with(b"\x89PNG\r\n\x1a\n"));
+    for kind in ["cqt", "linear", "cwt"] {
+        let said = good(dir, &["features", "a.wav", "--front-end", kind, "--n-bins", "84", "--png", "c.png"]);
+        assert!(said.starts_with("a.wav: 1.134 s, [84, 98] log amplitudes from "), "{said}");
+    }
     let report = good_json(dir, &["features", "a.wav", "--png", "b.png", "--npy", "b.npy", "--start", "1", "--json"]);
     assert_eq!((&report["png"], &report["npy"], &report["start"]), (&"b.png".into(), &"b.npy".into(), &1.0.into()));
     for (flags, code, what) in [
         (&["--start", "2"][..], 1, "a.wav: only 1.134 s long, but 2.000 s was asked for: start earlier or take less"),
         (&["--start", "1", "--seconds", "0.2"], 1, "but 1.000 s to 1.200 s was asked for: start earlier or take less"),
+        (&["--front-end", "cqt", "--n-bins", "200"], 2, "cqt: 200 bins from"),
+        (&["--n-bins", "0"], 2, "mel: n_mels must be at least 1, got 0"),
         (&["--start", "-1"], 2, "a start of -1 s: expected 0 s or later"),
         (&["--start", "nan"], 2, "a start of NaN s: expected 0 s or later"),
         (&["--seconds", "0"], 2, "a length of 0 s: expected at least one sample"),

@@ -338,7 +338,8 @@ impl<'a> Mono<'a> {
 
     /// True if all that is wanted has been handed on.
     fn is_done(&self) -> bool {
-        (self.part.start.saturating_add(1)..=self.at).contains(&self.part.end())
+        let end = self.part.end();
+        end > self.part.start && self.at >= end
     }
 
     /// Refuses what no recording has, and a format that changes on the way.
