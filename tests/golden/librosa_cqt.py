@@ -58,7 +58,8 @@ def log_cqt(y, n_bins):
         y=y, sr=SR, hop_length=256, fmin=librosa.note_to_hz("C1"), n_bins=n_bins, bins_per_octave=12, tuning=0.0,
         filter_scale=1, norm=1, window="hann", scale=True, pad_mode="constant",
     )
-    return np.log(np.abs(c) + 1e-6).astype(np.float32)
+    # librosa's arrays are in Fortran's order
+    return np.ascontiguousarray(np.log(np.abs(c) + 1e-6), dtype=np.float32)
 
 
 def main():
