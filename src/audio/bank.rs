@@ -369,21 +369,29 @@ fn sign(l: usize) -> f64 {
 /// The level of the blocks that a group takes first, or none if single samples are cheaper.
 fn main_level(levels: &[Level], halves: &[Half], needed: &[Vec<Option<usize>>]) -> Option<usize> {
     let longest = halves.iter().map(|half| half.even.len()).max().unwrap_or(0);
-    let cost = |index: usize| {
-        let terms = needed.iter().map(|needed| needed[index]).try_fold(0, |most, terms| terms.map(|n| most.max(n)))?;
-        let blocks = longest / levels[index].block;
-        // the tails are done filter by filter: some five times the work of a term in the common sum
-        (blocks > 0).then_some(blocks * terms + TAIL_COST)
+    let cost = |main: usize| {
+        let terms = needed.iter().map(|needed| needed[main]).try_fold(0, |most, terms| terms.map(|n| most.max(n)))?;
+        let blocks = longest / levels[main].block;
+        let tail = |(half, needed): (&Half, &Vec<Option<usize>>)| {
+            let (mut terms, mut covered) = (0, 0);
+            for (index, range) in tiling(levels, half, needed, main) {
+                covered = range.end * levels[index].block;
+                terms += if index == main { 0 } else { range.len() * needed[index].unwrap_or(0) };
+            }
+            terms + half.even.len() - covered
+        };
+        let tails: usize = halves.iter().zip(needed).map(tail).sum();
+        (blocks > 0).then_some(COMMON_COST * blocks * terms + OWN_COST * tails)
     };
-    (0..levels.len())
-        .filter_map(|index| Some((cost(index)?, index)))
-        .min()
-        .filter(|&(cost, _)| cost < longest)
-        .map(|(_, i)| i)
+    let costs = (0..levels.len()).filter_map(|index| Some((cost(index)?, index)));
+    costs.min().filter(|&(cost, _)| cost < COMMON_COST * longest).map(|(_, index)| index)
 }
 
-/// What the tails of a group cost, in terms of its common sum.
-const TAIL_COST: usize = 60;
+/// What a term of a group's common sum costs, in multiply-adds or loads.
+const COMMON_COST: usize = 10;
+
+/// What a term of one filter's own costs: few results for as many loads.
+const OWN_COST: usize = 5;
 
 /// How the half of a filter is covered from its middle on: whole blocks of `main`, then of the shorter levels; each
 /// with its blocks' numbers.
@@ -425,7 +433,7 @@ impl WithSimd for Tile<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Tile { bank, samples, first, count, frames, scratch, out } = self;
-        let Bank { hop, tile, pad, stride, rows, .. } = *bank;
+        let Bank { hop, pad, stride, rows, .. } = *bank;
         let Scratch { line, table } = scratch;
         let columns = (count + 2 * pad).next_multiple_of(COLUMNS).min(stride);
         if table.len() < rows * stride {
@@ -458,7 +466,6 @@ impl WithSimd for Tile<'_> {
             }
         }
 
-        debug_assert!(count <= tile);
         for (group, out) in bank.groups.iter().zip(out.chunks_mut(GROUP * frames)) {
             for column in (0..count).step_by(S::F64_LANES) {
                 let [mut a, mut b] = common(simd, table, &group.sum, column);
@@ -543,5 +550,60 @@ fn rest<S: Simd>(simd: S, table: &[f64], tail: &Tail, column: usize, (a, b): (&m
         let (left, right) = (load::<S>(table, left + column), load::<S>(table, right + column));
         *a = madd(simd, simd.splat_f64s(even), simd.sub_f64s(left, right), *a);
         *b = madd(simd, simd.splat_f64s(odd), simd.add_f64s(left, right), *b);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polynomials_are_orthonormal_and_of_their_degrees() {
+        for (block, terms) in [(8, 4), (25, 12), (64, 32), (256, 32)] {
+            let rows = polynomials(block, terms);
+            for (i, a) in rows.chunks(block).enumerate() {
+                for (j, b) in rows.chunks(block).enumerate() {
+                    let product: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+                    assert!((product - f64::from(u8::from(i == j))).abs() < 1e-13, "{i} and {j} of {block}");
+                }
+                // even or odd, as their degree
+                assert!((0..block).all(|n| (a[n] - sign(i) * a[block - 1 - n]).abs() < 1e-12), "{i} of {block}");
+            }
+            // the cube of the place is made of the first four
+            let cube: Vec<f64> = (0..block).map(|n| (n as f64 / block as f64).powi(3)).collect();
+            let level = Level { block, terms, first: 0, polynomials: rows };
+            let tail: f64 = level.project(&cube, 1)[4..].iter().map(|x| x.abs()).sum();
+            assert!(tail < 1e-12, "{tail:e}");
+        }
+    }
+
+    #[test]
+    fn blocks_divide_the_hop() {
+        assert_eq!(block_lengths(256), [256, 64, 16]);
+        assert_eq!(block_lengths(500), [500, 125, 25]);
+        assert_eq!(block_lengths(257), [257]);
+        assert_eq!(block_lengths(7), [0; 0]);
+        assert_eq!(block_lengths(65_536)[0], MAX_BLOCK);
+    }
+
+    #[test]
+    fn a_tiling_covers_whole_blocks_without_gaps() {
+        let levels: Vec<Level> = block_lengths(256).into_iter().map(Level::new).collect();
+        let half = Half { even: vec![0.0; 1_000], odd: vec![0.0; 1_000] };
+        // 3 x 256 = 768, 3 x 64 = 192, 2 x 16 = 32, 8 single samples
+        assert_eq!(tiling(&levels, &half, &[Some(9); 3], 0), [(0, 0..3), (1, 12..15), (2, 60..62)]);
+        assert_eq!(tiling(&levels, &half, &[Some(9), None, Some(9)], 0), [(0, 0..3), (2, 48..62)]);
+        assert_eq!(tiling(&levels, &half, &[Some(9); 3], 1), [(1, 0..15), (2, 60..62)]);
+    }
+
+    #[test]
+    fn filters_of_one_sample_are_what_they_are() {
+        // |C|^2 = (3 (x[c] + x[c + 1]))^2 + (4 (x[c] - x[c + 1]))^2
+        let bank = Bank::new(2, &[Half { even: vec![3.0], odd: vec![4.0] }]);
+        let mut out = [f32::NAN; 3];
+        bank.run(&[1.0, 1.0, 2.0, 0.0, 0.5], 3, &mut out);
+        for (got, amplitude) in out.iter().zip([6.0, 10.0, 2.5f32]) {
+            assert!((got - amplitude.ln()).abs() < 1e-6, "{got} for ln {amplitude}");
+        }
     }
 }

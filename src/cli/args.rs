@@ -6,6 +6,7 @@ use clap::{Args, value_parser};
 
 use crate::audio::{FrontEnd, Kind};
 use crate::data::cache::Cache;
+use crate::data::prepared;
 use crate::device::{Choice, Device};
 use crate::error::{Error, Result};
 use crate::models::{Architecture, DropoutAt};
@@ -205,6 +206,23 @@ impl FrontEndArgs {
             *front_end = front_end.clone().with_bins(bins);
         }
     }
+
+    /// As [`Self::apply`]; but a prepared file brings its own front end.
+    ///
+    /// # Errors
+    /// Its header cannot be read, or another front end was asked for.
+    pub fn settle(&self, data: &mut Data) -> Result<()> {
+        self.apply(&mut data.front_end);
+        let Some(path) = data.path.as_ref().filter(|path| prepared::is_prepared(path)) else { return Ok(()) };
+        let own = prepared::front_end(path)?.unwrap_or_default();
+        let asked = self.front_end.is_some() || self.n_bins.is_some();
+        if asked && own != data.front_end {
+            let (path, asked) = (path.display(), &data.front_end);
+            return Err(Error::Config(format!("{path}: holds {own} spectrograms, not {asked}; prepare them anew")));
+        }
+        data.front_end = own;
+        Ok(())
+    }
 }
 
 impl CacheArgs {
@@ -222,13 +240,18 @@ impl TrainingArgs {
     /// The preset's choices for `model`, then what was given.
     ///
     /// `seed` also decides the split unless `data` says otherwise.
-    pub fn config(&self, model: Architecture, seed: u64, data: &DataArgs) -> Config {
+    ///
+    /// # Errors
+    /// Those of [`FrontEndArgs::settle`].
+    pub fn config(&self, model: Architecture, seed: u64, data: &DataArgs, front_end: FrontEndArgs) -> Result<Config> {
         let mut config = Config::preset(self.preset.unwrap_or(Preset::Report), model);
         config.seed = seed;
         config.data.seed = seed;
-        self.apply(&mut config);
         data.apply(&mut config.data);
-        config
+        front_end.settle(&mut config.data)?;
+        config.learning_rate = config.preset_learning_rate();
+        self.apply(&mut config);
+        Ok(config)
     }
 
     /// Sets what was given.
@@ -297,11 +320,13 @@ mod tests {
         training: TrainingArgs,
         #[command(flatten)]
         data: DataArgs,
+        #[command(flatten)]
+        front_end: FrontEndArgs,
     }
 
     fn config(flags: &str) -> Config {
         let line = Line::try_parse_from(std::iter::once("x").chain(flags.split_whitespace())).unwrap();
-        line.training.config(Architecture::Deep, 7, &line.data)
+        line.training.config(Architecture::Deep, 7, &line.data, line.front_end).unwrap()
     }
 
     #[test]
@@ -313,6 +338,9 @@ mod tests {
         }
         assert_eq!(config("--split-seed 1").data.seed, 1);
         assert_eq!(config("--split-seed 1").seed, 7);
+        let rate = |flags| config(flags).learning_rate;
+        assert_eq!((rate("--front-end cqt"), rate("--front-end cqt --lr 5e-5")), (3e-5, 5e-5));
+        assert_eq!((rate("--front-end cqt --preset paper"), rate("--front-end linear")), (5e-5, 5e-5));
     }
 
     #[test]
@@ -320,7 +348,7 @@ mod tests {
         let flags = "--preset paper --epochs 3 --activation tanh --slope -0.5 --conv-bias false --dense-activation false \
             --dropout 0.5 --dropout-at merge --l1 0.1 --lr 0.2 --schedule exp --decay-rate 0.7 --decay-steps 50 \
             --decay-unit epochs --beta1 0.1 --beta2 0.2 --epsilon 0.3 --batch 4 --data d --segments 5 --split-seed 6 \
-            --test-fraction 0.4 --folds 8 --fold 7 --synthetic-tracks 9";
+            --test-fraction 0.4 --folds 8 --fold 7 --synthetic-tracks 9 --front-end cwt --n-bins 84";
         let data = Data {
             path: Some(std::path::absolute("d").unwrap()),
             synthetic_tracks: 9,
@@ -329,7 +357,7 @@ mod tests {
             test_fraction: 0.4,
             folds: 8,
             fold: 7,
-            ..Data::default()
+            front_end: FrontEnd::from(Kind::Cwt).with_bins(84),
         };
         // written out, so that a new field is missed here
         let expected = Config {
