@@ -117,7 +117,8 @@ fn named(mut corpus: Corpus, name: String) -> Corpus {
 fn folder_key(listing: &folder::Listing, settings: &Settings) -> Result<Key> {
     let mut key = Key::new("folder", &settings.front_end)?;
     key.settings(settings)?;
-    let files: Vec<&PathBuf> = listing.classes.iter().flat_map(|class| &class.files).collect();
+    let copies = listing.copies.iter().map(|(_, copy)| copy);
+    let files: Vec<&PathBuf> = listing.classes.iter().flat_map(|class| &class.files).chain(copies).collect();
     key.add(&files.len().to_le_bytes());
     let digests: Vec<_> = files.par_iter().map(|file| cache::digest(&listing.root.join(file))).collect();
     for (file, digest) in files.into_iter().zip(digests) {

@@ -175,7 +175,7 @@ fn track_name(class: &str, stem: &str) -> String {
 }
 
 /// An error without its path, which stands beside it in the list of skipped tracks.
-fn reason(error: Error) -> String {
+pub(super) fn reason(error: Error) -> String {
     match error {
         Error::Audio { message, .. } | Error::Data { message, .. } => message,
         other => other.one_line(),
@@ -183,7 +183,7 @@ fn reason(error: Error) -> String {
 }
 
 /// What a track must be: long enough, finite, not silent.
-fn check(samples: &[f32]) -> std::result::Result<(), String> {
+pub(super) fn check(samples: &[f32]) -> std::result::Result<(), String> {
     let length = samples.len();
     if length < SEGMENT_SAMPLES {
         return Err(format!(

@@ -1,21 +1,24 @@
 //! What a person reads of finished runs: tables beside the published numbers, training curves, confusion matrices.
 //!
-//! It reads results and trains nothing. Read [`published`] first (what stands beside), then [`tables`], then the two
-//! pictures, [`curves`] and [`confusion`]. Results on the built-in corpus say `synthetic` wherever they appear.
+//! It reads results and trains nothing. Read [`published`] first (what stands beside), then [`tables`], then the
+//! pictures: [`curves`], [`confusion`] and [`spectrogram`]. Results on the built-in corpus say `synthetic` wherever they appear.
 
 pub mod confusion;
 pub mod curves;
 pub mod published;
+pub mod spectrogram;
 pub mod tables;
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Once;
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::audio::FrontEnd;
+use crate::audio::{FrontEnd, Kind};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::train::config::{Config, Preset, Schedule};
@@ -56,8 +59,15 @@ fn confusion_names(runs: &[Run]) -> Vec<String> {
     let mut taken = HashSet::new();
     let name = |run: &Run| {
         let Results { model, seed, .. } = run.results;
-        let several = runs.iter().filter(|other| other.results.model == model).count() > 1;
-        let stem = if several { format!("confusion-{model}-seed{seed}") } else { format!("confusion-{model}") };
+        let same = || runs.iter().filter(|other| other.results.model == model);
+        let several = same().count() > 1;
+        let front_end = &run.config.data.front_end;
+        let shown = if same().all(|other| other.config.data.front_end == *front_end) {
+            String::new()
+        } else {
+            format!("-{}", front_end.slug())
+        };
+        let stem = if several { format!("confusion-{model}{shown}-seed{seed}") } else { format!("confusion-{model}") };
         // The same seed can come twice: other settings, another fold.
         let mut name = format!("{stem}.svg");
         for number in 2.. {
@@ -97,27 +107,35 @@ fn groups(runs: &[Run]) -> Vec<Vec<&Run>> {
     groups
 }
 
-/// Which published experiment `config` repeats.
-fn experiment(config: &Config) -> Experiment {
-    if config.data.augment {
-        return Experiment::Augmentation;
-    }
-    match (&config.data.front_end, config.schedule) {
-        (FrontEnd::Mel(_), Schedule::Constant) => Experiment::Replication,
-        (FrontEnd::Mel(_), Schedule::Exp) => Experiment::Exp,
+/// Which published experiment `config` repeats, if it repeats one.
+fn experiment(config: &Config) -> Option<Experiment> {
+    match (config.data.front_end.kind(), config.schedule) {
+        (Kind::Mel, Schedule::Constant) if config.data.augment => Some(Experiment::Augmentation),
+        _ if config.data.augment => None,
+        (Kind::Mel, Schedule::Constant) => Some(Experiment::Replication),
+        (Kind::Mel, Schedule::Exp) => Some(Experiment::Exp),
+        (Kind::Cqt, Schedule::Constant) => Some(Experiment::Cqt),
+        (Kind::Cqt, Schedule::Exp) => Some(Experiment::CqtExp),
+        (Kind::Linear | Kind::Cwt, _) => None,
     }
 }
 
-/// `deep, preset report, EXP`.
+/// `deep, preset report, CQT & EXP`: what differs from the study's main table is named.
 fn variant(run: &Run) -> String {
     let preset = match run.config.preset {
         Preset::Paper => "paper",
         Preset::Report => "report",
     };
-    match experiment(&run.config) {
-        Experiment::Replication => format!("{}, preset {preset}", run.results.model),
-        other => format!("{}, preset {preset}, {other}", run.results.model),
+    let front_end = &run.config.data.front_end;
+    let mut varied = Vec::new();
+    if (front_end.kind(), front_end.bins()) != (Kind::Mel, FrontEnd::default().bins()) {
+        varied.push(front_end.to_string());
     }
+    if run.config.schedule == Schedule::Exp {
+        varied.push(Experiment::Exp.to_string());
+    }
+    let name = format!("{}, preset {preset}", run.results.model);
+    if varied.is_empty() { name } else { format!("{name}, {}", varied.join(" & ")) }
 }
 
 /// A name a group, all different: what was varied, or else the folder of its first run.
@@ -195,8 +213,15 @@ fn undrawable(error: DrawingAreaErrorKind<std::io::Error>) -> Error {
     Error::Config(format!("cannot draw: {error}"))
 }
 
-/// A font whose em is `pixels` high in the SVG (plotters divides what it is given by 1.24).
+/// A font whose em is `pixels` high in an SVG (plotters divides what it is given by 1.24), and nearly so in a bitmap.
+///
+/// An SVG's viewer has a font of its own; a bitmap gets Ubuntu Light, which also measures text for both.
 fn font(pixels: f64) -> FontDesc<'static> {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        // a font that cannot be read makes drawing fail, with an error
+        let _ = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
+    });
     ("sans-serif", pixels * 1.24).into_font()
 }
 
@@ -204,4 +229,26 @@ fn font(pixels: f64) -> FontDesc<'static> {
 fn label(area: &Area, text: &str, at: (i32, i32), pixels: f64, colour: RGBColor, side: HPos) -> Drawn {
     let style = font(pixels).color(&colour).pos(Pos::new(side, VPos::Center));
     area.draw(&Text::new(text.to_string(), at, style))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::Architecture;
+
+    #[test]
+    fn every_front_end_stands_beside_what_was_published_for_it() {
+        let of = |kind: Kind, schedule| {
+            let mut config = Config::preset(Preset::Report, Architecture::Deep);
+            (config.data.front_end, config.schedule) = (kind.into(), schedule);
+            experiment(&config)
+        };
+        assert_eq!(of(Kind::Mel, Schedule::Constant), Some(Experiment::Replication));
+        assert_eq!(of(Kind::Mel, Schedule::Exp), Some(Experiment::Exp));
+        assert_eq!(of(Kind::Cqt, Schedule::Constant), Some(Experiment::Cqt));
+        assert_eq!(of(Kind::Cqt, Schedule::Exp), Some(Experiment::CqtExp));
+        for kind in [Kind::Linear, Kind::Cwt] {
+            assert_eq!((of(kind, Schedule::Constant), of(kind, Schedule::Exp)), (None, None));
+        }
+    }
 }
