@@ -36,10 +36,10 @@ fn golden_signals() -> [Vec<f32>; 4] {
         (0..4).map(click).sum()
     };
     [
-        sound(|n, t| 0.1 * chord(110.0, 1.0, t) + 0.01 * noise(n)),
+        sound(|n, t| 0.1 * chord(110.0, 1.0, t) + 0.05 * noise(n)),
         sound(|n, _| 0.3 * noise(40_000 + n)),
-        sound(|n, t| 0.5 * clicks(n, t) + 0.2 * (TAU * 55.0 * t).sin() * (-6.0 * t).exp() + 0.001 * noise(80_000 + n)),
-        sound(|n, t| 0.2 * chord(87.31, 0.0, t) + 0.02 * noise(120_000 + n)),
+        sound(|n, t| 0.5 * clicks(n, t) + 0.2 * (TAU * 55.0 * t).sin() * (-6.0 * t).exp() + 0.03 * noise(80_000 + n)),
+        sound(|n, t| 0.1 * chord(87.31, 0.0, t) + 0.1 * noise(120_000 + n)),
     ]
 }
 
@@ -148,7 +148,7 @@ fn golden(name: &str) -> (Vec<usize>, Vec<f32>) {
     (npy.shape().iter().map(|&n| n as usize).collect(), npy.into_vec().unwrap())
 }
 
-/// How far librosa's recursive downsampling lies from the definition, in dB: measured 0.07 at the median and 1.4 for
+/// How far librosa's recursive downsampling lies from the definition, in dB: measured 0.06 at the median and under 2 for
 /// 99 % of the cells of these sounds.
 #[test]
 fn librosa_is_near() {
