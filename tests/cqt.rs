@@ -10,6 +10,7 @@ use genregrad::audio::cqt::{C1, Settings};
 use genregrad::audio::{FrontEnd, Kind, SEGMENT_SAMPLES};
 use genregrad::rng::pcg;
 use proptest::prelude::*;
+use rayon::prelude::*;
 
 const SR: f64 = 22_050.0;
 
@@ -236,6 +237,18 @@ fn every_length_works_and_a_longer_sound_begins_like_a_shorter_one() {
     }
 }
 
+#[test]
+fn a_warm_transform_allocates_nothing() {
+    let [signal, ..] = golden_signals();
+    for kind in [Kind::Mel, Kind::Cqt, Kind::Linear, Kind::Cwt] {
+        let plan = FrontEnd::from(kind).plan().unwrap();
+        let mut out = vec![0.0; 80 * 80];
+        plan.transform(&signal, &mut out);
+        let counted = allocation_counter::measure(|| plan.transform(&signal, &mut out));
+        assert_eq!(counted.count_total, 0, "{kind:?}: {counted:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -334,5 +347,15 @@ fn speed() {
         rounds.sort_by(f64::total_cmp);
         let (least, median) = (rounds[0], rounds[15]);
         println!("{kind:?}: {least:.1} µs a segment at best, {median:.1} at the median; planned in {planned:.1?}");
+        for threads in [1, 2, 4] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut out = vec![0.0; 400 * 6_400];
+            let rates = (0..10).map(|_| {
+                let start = std::time::Instant::now();
+                pool.install(|| out.par_chunks_exact_mut(6_400).for_each(|out| plan.transform(&signal, out)));
+                400.0 / start.elapsed().as_secs_f64()
+            });
+            println!("  {threads} threads: {:.0} segments a second", rates.fold(0.0, f64::max));
+        }
     }
 }
