@@ -149,7 +149,7 @@ fn golden(name: &str) -> (Vec<usize>, Vec<f32>) {
     (npy.shape().iter().map(|&n| n as usize).collect(), npy.into_vec().unwrap())
 }
 
-/// How far librosa's recursive downsampling lies from the definition, in dB: measured 0.06 at the median and under 2 for
+/// How far librosa's recursive downsampling lies from the definition, in dB: measured 0.06 at the median and 2.3 for
 /// 99 % of the cells of these sounds.
 #[test]
 fn librosa_is_near() {
@@ -160,7 +160,7 @@ fn librosa_is_near() {
     assert_eq!(shape, [84, 80]);
     let cqt = FrontEnd::from(Kind::Cqt);
     let ours: Vec<f32> = signals.iter().flat_map(|signal| transform(&cqt, signal)).collect();
-    let ours_84 = transform(&cqt.with_bins(84), &signals[0]);
+    let ours_84 = transform(&cqt.with_bins(84), &signals[2]);
     for (name, ours, theirs) in [("80 bins", ours, theirs), ("84 bins", ours_84, their_84)] {
         let db = 20.0 / std::f64::consts::LN_10;
         let mut errors: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| db * f64::from((a - b).abs())).collect();
