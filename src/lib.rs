@@ -11,7 +11,7 @@
 //! report        tables, curves, confusion matrices        (reads results; trains nothing)
 //! train         epochs, schedules, metrics, checkpoints   check  gradients held to f64 and to the other device
 //! models        shallow, deep                             data   corpora, splits, segments, batches, pickle
-//! nn            a layer = parameters + calls on the tape  audio  decode, resample, log-mel, augment
+//! nn            a layer = parameters + calls on the tape  audio  decode, resample, front ends, augment
 //! autodiff      the reverse walk: appends gradient nodes
 //! ops           one file per operation: equation, f64 reference, CPU kernel, GPU dispatch, gradient, unit tests
 //! run           a plan: buffers and pipelines made once, then replayed on CPU or on GPU
@@ -28,7 +28,7 @@
 //! 4. [`mod@ops`], then [`ops::dense`](mod@ops::dense), [`ops::conv2d`](mod@ops::conv2d), [`ops::adam`](mod@ops::adam): the equations.
 //! 5. [`run`]: the three executors (CPU, GPU, f64), each a loop over the nodes.
 //! 6. [`models`] and [`train::program`]: the two nets, and a whole training step as one program.
-//! 7. [`audio::mel`]: from sound to what the nets see; [`data`]: from a folder of tracks to batches.
+//! 7. [`audio::mel`], [`audio::cqt`]: from sound to what the nets see; [`data`]: from a folder of tracks to batches.
 //! 8. [`train`], [`experiments`], [`report`]: the study.
 //!
 //! # A training step

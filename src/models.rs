@@ -9,7 +9,7 @@
 //! temporal, each flattened as `[C, H, W]`) goes through dense 200 and dense `classes`.
 //!
 //! The study's spectrograms are 80x80, which every window divides. Others work as long as no pool comes down to nothing;
-//! rows and columns that no whole window covers are left out by [`ops::max_pool2d`]. With 84 rows (seven octaves of
+//! rows and columns that no whole window covers are left out by [`ops::max_pool2d`](fn@ops::max_pool2d). With 84 rows (seven octaves of
 //! semitones) that concerns the four highest: the shallow net's temporal pool 20x1 makes 4 rows of 84 as of 80, and the
 //! deep net's third pools make 10 of 21. These rows are still seen, through the kernels of the rows below them, and by
 //! the shallow net's spectral pipeline, which pools along time only and keeps all 84.

@@ -10,6 +10,7 @@ use genregrad::audio::cqt::{C1, Settings};
 use genregrad::audio::{FrontEnd, Kind, SEGMENT_SAMPLES};
 use genregrad::rng::pcg;
 use proptest::prelude::*;
+use rayon::prelude::*;
 
 const SR: f64 = 22_050.0;
 
@@ -36,10 +37,10 @@ fn golden_signals() -> [Vec<f32>; 4] {
         (0..4).map(click).sum()
     };
     [
-        sound(|n, t| 0.1 * chord(110.0, 1.0, t) + 0.01 * noise(n)),
+        sound(|n, t| 0.1 * chord(110.0, 1.0, t) + 0.05 * noise(n)),
         sound(|n, _| 0.3 * noise(40_000 + n)),
-        sound(|n, t| 0.5 * clicks(n, t) + 0.2 * (TAU * 55.0 * t).sin() * (-6.0 * t).exp() + 0.001 * noise(80_000 + n)),
-        sound(|n, t| 0.2 * chord(87.31, 0.0, t) + 0.02 * noise(120_000 + n)),
+        sound(|n, t| 0.5 * clicks(n, t) + 0.2 * (TAU * 55.0 * t).sin() * (-6.0 * t).exp() + 0.03 * noise(80_000 + n)),
+        sound(|n, t| 0.1 * chord(87.31, 0.0, t) + 0.1 * noise(120_000 + n)),
     ]
 }
 
@@ -148,7 +149,7 @@ fn golden(name: &str) -> (Vec<usize>, Vec<f32>) {
     (npy.shape().iter().map(|&n| n as usize).collect(), npy.into_vec().unwrap())
 }
 
-/// How far librosa's recursive downsampling lies from the definition, in dB: measured 0.07 at the median and 1.4 for
+/// How far librosa's recursive downsampling lies from the definition, in dB: measured 0.06 at the median and 2.3 for
 /// 99 % of the cells of these sounds.
 #[test]
 fn librosa_is_near() {
@@ -159,7 +160,7 @@ fn librosa_is_near() {
     assert_eq!(shape, [84, 80]);
     let cqt = FrontEnd::from(Kind::Cqt);
     let ours: Vec<f32> = signals.iter().flat_map(|signal| transform(&cqt, signal)).collect();
-    let ours_84 = transform(&cqt.with_bins(84), &signals[0]);
+    let ours_84 = transform(&cqt.with_bins(84), &signals[2]);
     for (name, ours, theirs) in [("80 bins", ours, theirs), ("84 bins", ours_84, their_84)] {
         let db = 20.0 / std::f64::consts::LN_10;
         let mut errors: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| db * f64::from((a - b).abs())).collect();
@@ -233,6 +234,18 @@ fn every_length_works_and_a_longer_sound_begins_like_a_shorter_one() {
                 assert!((a - b).abs() < 1e-5, "{front_end}, bin {k}, frame {t}: {a} and {b}");
             }
         }
+    }
+}
+
+#[test]
+fn a_warm_transform_allocates_nothing() {
+    let [signal, ..] = golden_signals();
+    for kind in [Kind::Mel, Kind::Cqt, Kind::Linear, Kind::Cwt] {
+        let plan = FrontEnd::from(kind).plan().unwrap();
+        let mut out = vec![0.0; 80 * 80];
+        plan.transform(&signal, &mut out);
+        let counted = allocation_counter::measure(|| plan.transform(&signal, &mut out));
+        assert_eq!(counted.count_total, 0, "{kind:?}: {counted:?}");
     }
 }
 
@@ -334,5 +347,15 @@ fn speed() {
         rounds.sort_by(f64::total_cmp);
         let (least, median) = (rounds[0], rounds[15]);
         println!("{kind:?}: {least:.1} µs a segment at best, {median:.1} at the median; planned in {planned:.1?}");
+        for threads in [1, 2, 4] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut out = vec![0.0; 400 * 6_400];
+            let rates = (0..10).map(|_| {
+                let start = std::time::Instant::now();
+                pool.install(|| out.par_chunks_exact_mut(6_400).for_each(|out| plan.transform(&signal, out)));
+                400.0 / start.elapsed().as_secs_f64()
+            });
+            println!("  {threads} threads: {:.0} segments a second", rates.fold(0.0, f64::max));
+        }
     }
 }

@@ -189,7 +189,7 @@ fn polynomials(block: usize, terms: usize) -> Vec<f64> {
 /// Block lengths to choose from, longest first: divisors of the hop, each at most a third of the one before.
 fn block_lengths(hop: usize) -> Vec<usize> {
     let mut lengths: Vec<usize> = Vec::new();
-    for block in (MIN_BLOCK..=hop.min(MAX_BLOCK)).rev().filter(|block| hop % block == 0) {
+    for block in (MIN_BLOCK..=hop.min(MAX_BLOCK)).rev().filter(|&block| hop.is_multiple_of(block)) {
         if lengths.last().is_none_or(|last| block <= last / 3) {
             lengths.push(block);
         }
@@ -363,7 +363,7 @@ impl Bank {
 
 /// Left of the middle a block runs backwards: its odd moments change their sign, sums and differences their places.
 fn sign(l: usize) -> f64 {
-    if l % 2 == 0 { 1.0 } else { -1.0 }
+    if l.is_multiple_of(2) { 1.0 } else { -1.0 }
 }
 
 /// The level of the blocks that a group takes first, or none if single samples are cheaper.

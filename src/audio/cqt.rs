@@ -2,7 +2,7 @@
 //!
 //! A bin is a piece of a complex tone at the bin's frequency under a Hann window; its length is a fixed number of
 //! periods, so that the ratio Q of frequency to bandwidth is the same everywhere and an interval looks the same in
-//! every octave. Read [`halves`] for the definition and [`ConstantQ`] for the transform.
+//! every octave. Read `halves` for the definition and [`ConstantQ`] for the transform.
 //!
 //! # Beside librosa
 //!
@@ -12,8 +12,8 @@
 //! 0.01) all leave their traces. Here the filters are summed as they are defined. On music librosa's values differ from
 //! the definition's by 0.07 dB at the median and by some 2 dB for one cell in a hundred, mostly near a segment's ends;
 //! ours by less than 1e-5 dB. So ours are nearer the truth, and no table of the study should notice the difference. For a
-//! lone tone the distance is larger, in the bins where next to nothing is: there librosa shows its own
-//! short cuts, and the definition the filters' side lobes (ours: to 1e-3 dB). `tests/cqt.rs` holds these numbers.
+//! lone tone the distance is larger, in the bins where next to nothing is: there librosa shows its own short cuts, and
+//! the definition the filters' side lobes (ours: to 1e-3 dB). `tests/cqt.rs` holds these numbers.
 
 use std::f64::consts::TAU;
 
@@ -98,9 +98,9 @@ impl Settings {
             format!("bins_per_octave must be 1 to 1200, got {bins_per_octave}")
         } else if !(fmin > 0.0 && fmin.is_finite()) {
             format!("fmin must be a positive number of Hz, got {fmin}")
-        } else if !(top(1) <= nyquist) {
+        } else if top(1) > nyquist {
             format!("fmin {fmin} Hz is too near half the sample rate ({nyquist} Hz) or above it")
-        } else if !(top(n_bins) <= nyquist) {
+        } else if top(n_bins) > nyquist {
             let octaves = (nyquist / top(1)).log2();
             let most = 1 + (octaves * bins_per_octave as f64) as usize;
             format!("{n_bins} bins from {fmin} Hz reach above half the sample rate ({nyquist} Hz): at most {most}")
