@@ -3,16 +3,13 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
-use genregrad::audio::FrontEnd;
+use genregrad::audio::{FrontEnd, Kind};
 use genregrad::bench::front_end::Subject;
 use genregrad::error::{Error, Result};
 
 const SEGMENTS: usize = 200;
-
-fn front_ends() -> [(&'static str, FrontEnd); 1] {
-    [("mel", FrontEnd::default())]
-}
 
 fn main() -> Result<()> {
     let mut criterion = Criterion::default().configure_from_args();
@@ -21,12 +18,13 @@ fn main() -> Result<()> {
     group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
     group.throughput(Throughput::Elements(SEGMENTS as u64));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    for (name, front_end) in front_ends() {
+    for &kind in Kind::value_variants() {
+        let front_end = FrontEnd::from(kind);
         let mut subject = Subject::new(&front_end, SEGMENTS)?;
         for threads in if cores == 1 { vec![1] } else { vec![1, cores] } {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             let pool = pool.map_err(|error| Error::Config(format!("{threads} threads: {error}")))?;
-            let id = BenchmarkId::new(name, format!("{threads} threads"));
+            let id = BenchmarkId::new(front_end.to_string(), format!("{threads} threads"));
             group.bench_function(id, |bencher| pool.install(|| bencher.iter(|| subject.pass())));
         }
     }

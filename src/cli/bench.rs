@@ -6,6 +6,7 @@ use clap::{ValueEnum, value_parser};
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
+use crate::audio::Kind as FrontEndKind;
 use crate::bench::floor::{Floor, Machine};
 use crate::bench::net::{Kind, Subject};
 use crate::bench::{self, Times};
@@ -16,7 +17,6 @@ use crate::report::tables;
 use crate::train::config::{Config, Preset};
 
 use super::args::{DeviceArgs, OutputArgs};
-use super::features::Kind as FrontEndKind;
 use super::output::{print, print_json};
 use super::progress::Progress;
 

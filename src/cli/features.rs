@@ -33,19 +33,10 @@ pub struct Args {
     output: OutputArgs,
 }
 
-/// The front ends by name.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum Kind {
+enum Kind {
     /// log-mel, 80 bands
     Mel,
-}
-
-impl From<Kind> for FrontEnd {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Mel => FrontEnd::default(),
-        }
-    }
 }
 
 #[derive(Serialize)]
@@ -62,7 +53,9 @@ struct Report {
 
 impl Args {
     pub fn run(self) -> Result<ExitCode> {
-        let front_end = FrontEnd::from(self.front_end);
+        let front_end = match self.front_end {
+            Kind::Mel => FrontEnd::default(),
+        };
         if let Some(npy) = &self.npy
             && npy.canonicalize().is_ok_and(|npy| self.audio.canonicalize().is_ok_and(|audio| npy == audio))
         {

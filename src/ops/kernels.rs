@@ -66,6 +66,68 @@ pub fn gemm(a: Mat, b: Mat, c: &mut [f32], c_stride: usize) {
     }
 }
 
+/// Independent sums that [`multiply_adds`] keeps in registers: enough to hide the latency of two units.
+const SUMS: usize = 12;
+
+/// Multiply-adds in registers and nothing else, to learn what this machine's arithmetic can do at most; gives the
+/// number of floating-point operations, two a multiply-add.
+pub fn multiply_adds(rounds: u64) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the machine has AVX-512F and VL, which is all that the function asks for.
+            return unsafe { multiply_adds_avx512(rounds) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the machine has AVX2 and FMA, which is all that the function asks for.
+            return unsafe { multiply_adds_avx2(rounds) };
+        }
+    }
+    multiply_adds_of::<4, { cfg!(target_arch = "aarch64") }>(rounds)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl")]
+fn multiply_adds_avx512(rounds: u64) -> u64 {
+    multiply_adds_of::<LANES, true>(rounds)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn multiply_adds_avx2(rounds: u64) -> u64 {
+    multiply_adds_of::<VECTOR, true>(rounds)
+}
+
+#[inline(always)]
+fn multiply_adds_of<const WIDTH: usize, const FMA: bool>(rounds: u64) -> u64 {
+    let factor = std::hint::black_box(0.999f32);
+    let addend = std::hint::black_box([0.001f32; WIDTH]);
+    let multiply_add = |sum: &mut [f32; WIDTH]| {
+        for (sum, addend) in sum.iter_mut().zip(&addend) {
+            *sum = if FMA { sum.mul_add(factor, *addend) } else { *sum * factor + addend };
+        }
+    };
+    // Each sum by name: an array of them would live in memory.
+    let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h, mut i, mut j, mut k, mut l] =
+        std::hint::black_box([[0.5f32; WIDTH]; SUMS]);
+    for _ in 0..rounds {
+        multiply_add(&mut a);
+        multiply_add(&mut b);
+        multiply_add(&mut c);
+        multiply_add(&mut d);
+        multiply_add(&mut e);
+        multiply_add(&mut f);
+        multiply_add(&mut g);
+        multiply_add(&mut h);
+        multiply_add(&mut i);
+        multiply_add(&mut j);
+        multiply_add(&mut k);
+        multiply_add(&mut l);
+    }
+    std::hint::black_box([a, b, c, d, e, f, g, h, i, j, k, l]);
+    2 * (SUMS * WIDTH) as u64 * rounds
+}
+
 /// Channels that one call of [`correlate`] computes: one AVX-512 register, two of AVX.
 pub const LANES: usize = 16;
 
@@ -211,78 +273,9 @@ fn add_rows_of<const FMA: bool>(factor: f32, input: &[f32], stride: usize, out: 
     }
 }
 
-/// Independent sums that [`multiply_adds`] keeps in registers: enough to hide the latency of two units.
-const SUMS: usize = 12;
-
-/// Multiply-adds in registers and nothing else, to learn what this machine's arithmetic can do at most; gives the
-/// number of floating-point operations, two a multiply-add.
-pub fn multiply_adds(rounds: u64) -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-            // SAFETY: the machine has AVX-512F and VL, which is all that the function asks for.
-            return unsafe { multiply_adds_avx512(rounds) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the machine has AVX2 and FMA, which is all that the function asks for.
-            return unsafe { multiply_adds_avx2(rounds) };
-        }
-    }
-    multiply_adds_of::<4, { cfg!(target_arch = "aarch64") }>(rounds)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl")]
-fn multiply_adds_avx512(rounds: u64) -> u64 {
-    multiply_adds_of::<LANES, true>(rounds)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn multiply_adds_avx2(rounds: u64) -> u64 {
-    multiply_adds_of::<VECTOR, true>(rounds)
-}
-
-#[inline(always)]
-fn multiply_adds_of<const WIDTH: usize, const FMA: bool>(rounds: u64) -> u64 {
-    let factor = std::hint::black_box(0.999f32);
-    let addend = std::hint::black_box([0.001f32; WIDTH]);
-    let multiply_add = |sum: &mut [f32; WIDTH]| {
-        for (sum, addend) in sum.iter_mut().zip(&addend) {
-            *sum = if FMA { sum.mul_add(factor, *addend) } else { *sum * factor + addend };
-        }
-    };
-    // Each sum by name: an array of them would live in memory.
-    let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h, mut i, mut j, mut k, mut l] =
-        std::hint::black_box([[0.5f32; WIDTH]; SUMS]);
-    for _ in 0..rounds {
-        multiply_add(&mut a);
-        multiply_add(&mut b);
-        multiply_add(&mut c);
-        multiply_add(&mut d);
-        multiply_add(&mut e);
-        multiply_add(&mut f);
-        multiply_add(&mut g);
-        multiply_add(&mut h);
-        multiply_add(&mut i);
-        multiply_add(&mut j);
-        multiply_add(&mut k);
-        multiply_add(&mut l);
-    }
-    std::hint::black_box([a, b, c, d, e, f, g, h, i, j, k, l]);
-    2 * (SUMS * WIDTH) as u64 * rounds
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn operations_are_counted() {
-        let width = multiply_adds(1) / (2 * SUMS as u64);
-        assert!([4, VECTOR as u64, LANES as u64].contains(&width), "{width}");
-        assert_eq!(multiply_adds(1000), 1000 * multiply_adds(1));
-    }
 
     #[test]
     fn products_by_hand() {
@@ -299,6 +292,13 @@ mod tests {
     #[should_panic(expected = "c outside its slice")]
     fn a_short_output_is_refused() {
         gemm(Mat::new(&[1.0; 4], 2, 2), Mat::new(&[1.0; 4], 2, 2), &mut [0.0; 3], 2);
+    }
+
+    #[test]
+    fn operations_are_counted() {
+        let width = multiply_adds(1) / (2 * SUMS as u64);
+        assert!([4, VECTOR as u64, LANES as u64].contains(&width), "{width}");
+        assert_eq!(multiply_adds(1000), 1000 * multiply_adds(1));
     }
 
     #[test]
