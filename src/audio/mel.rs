@@ -3,21 +3,12 @@
 //! Read [`LogMel`] first, then [`filters`]. There is no normalisation and no decibel: values are natural logarithms of
 //! amplitudes (nepers), as the study's nets were trained on.
 
-use std::cell::RefCell;
-use std::f64::consts::TAU;
-use std::sync::Arc;
-
-use realfft::num_complex::Complex;
-use realfft::{RealFftPlanner, RealToComplex};
 use serde::{Deserialize, Serialize};
 
+use super::stft::{MAX_N_FFT, Stft};
 use crate::error::{Error, Result};
 
-/// Added to an amplitude before its logarithm: silence becomes ln(1e-6) = -13.8.
-pub const FLOOR: f32 = 1e-6;
-
-/// The longest window that is accepted, samples (47 s at 22,050 Hz: beyond any use, and a bound on memory).
-const MAX_N_FFT: usize = 1 << 20;
+pub use super::log::FLOOR;
 
 /// Settings of the log-mel front end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,16 +139,6 @@ pub fn filters(settings: &Settings) -> Result<Vec<f32>> {
     Ok(weights)
 }
 
-/// Sums run in this many lanes: short enough for the narrowest band, and the compiler makes one vector of them.
-const LANES: usize = 4;
-
-/// A band's weights: `weights[from..to]` for the FFT bins from `bin` on, padded with zeros to whole vectors.
-struct Band {
-    bin: usize,
-    from: usize,
-    to: usize,
-}
-
 /// A planned log-mel transform.
 ///
 /// `out[b, t] = ln(sum_k M[b, k] |X[t, k]| + 1e-6)` with
@@ -169,33 +150,13 @@ struct Band {
 /// # Shapes
 /// `[samples] → [n_mels, 1 + samples / hop_length]`.
 ///
-/// The transform runs in f64, as librosa's does: where a loud low note leaves the top bands empty, the rounding of an f32
-/// transform would stand above the floor.
-///
 /// # Units
 /// Samples have full scale 1; values are nepers of amplitude, never below ln(1e-6).
 ///
 /// # Source
 /// librosa 0.11 `feature.melspectrogram(power=1, center=True, pad_mode="constant")`, then `np.log(_ + 1e-6)`.
 pub struct LogMel {
-    settings: Settings,
-    fft: Arc<dyn RealToComplex<f64>>,
-    window: Vec<f64>,
-    bands: Vec<Band>,
-    weights: Vec<f32>,
-}
-
-/// What one thread works in.
-#[derive(Default)]
-struct Scratch {
-    frame: Vec<f64>,
-    spectrum: Vec<Complex<f64>>,
-    fft: Vec<Complex<f64>>,
-    magnitude: Vec<f32>,
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    stft: Stft,
 }
 
 impl LogMel {
@@ -204,95 +165,13 @@ impl LogMel {
     /// # Errors
     /// Those of [`filters`].
     pub fn new(settings: &Settings) -> Result<Self> {
-        let dense = filters(settings)?;
-        let (mut bands, mut weights) = (Vec::with_capacity(settings.n_mels), Vec::new());
-        for row in dense.chunks_exact(settings.n_bins()) {
-            let first = row.iter().position(|&w| w > 0.0).unwrap_or(0);
-            let last = row.iter().rposition(|&w| w > 0.0).unwrap_or(0);
-            let from = weights.len();
-            weights.extend_from_slice(&row[first..=last]);
-            weights.resize(from + (last + 1 - first).next_multiple_of(LANES), 0.0);
-            bands.push(Band { bin: first, from, to: weights.len() });
-        }
-        let hann = |n: usize| 0.5 - 0.5 * (TAU * n as f64 / settings.n_fft as f64).cos();
-        Ok(LogMel {
-            settings: settings.clone(),
-            fft: RealFftPlanner::new().plan_fft_forward(settings.n_fft),
-            window: (0..settings.n_fft).map(hann).collect(),
-            bands,
-            weights,
-        })
+        Ok(LogMel { stft: Stft::new(settings.n_fft, settings.hop_length, &filters(settings)?) })
     }
-
-    /// Writes the windowed frame centred on sample `centre`.
-    fn cut(&self, samples: &[f32], centre: usize, frame: &mut [f64]) {
-        let half = self.settings.n_fft / 2;
-        // The frame starts at sample `centre - half`: `missing` of its samples lie before the first one.
-        let missing = half.saturating_sub(centre).min(frame.len());
-        let from = (centre + missing).saturating_sub(half).min(samples.len());
-        let present = (samples.len() - from).min(frame.len() - missing);
-        frame[..missing].fill(0.0);
-        frame[missing + present..].fill(0.0);
-        let inside = missing..missing + present;
-        for ((y, x), w) in frame[inside.clone()].iter_mut().zip(&samples[from..]).zip(&self.window[inside]) {
-            *y = f64::from(*x) * w;
-        }
-    }
-}
-
-/// `sum_i a[i] b[i]` over the length of `a`, whole vectors of it.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
-        for (sum, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *sum += a * b;
-        }
-    }
-    (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])
-}
-
-/// Natural logarithm of a normal positive number to 2e-7 absolute and relative; NaN of NaN and of infinity.
-///
-/// `x = m 2^e` with m in 2/3 to 4/3, and `ln m = 2 atanh s = 2 (s + s^3 / 3 + s^5 / 5 + s^7 / 7 + ...)` with
-/// `s = (m - 1) / (m + 1)`, at most 1/5. Plain arithmetic, so that it vectorises and is the same on every machine.
-fn ln(x: f32) -> f32 {
-    const TWO_THIRDS: u32 = 0x3f2a_aaab;
-    let e = (x.to_bits().wrapping_sub(TWO_THIRDS) as i32) >> 23;
-    let m = f32::from_bits(x.to_bits().wrapping_sub((e << 23) as u32));
-    let s = (m - 1.0) / (m + 1.0);
-    let z = s * s;
-    let series = s * (2.0 + z * (2.0 / 3.0 + z * (2.0 / 5.0 + z * (2.0 / 7.0 + z * (2.0 / 9.0)))));
-    // zero, except for NaN and infinity: neither may come out as a number
-    let passed_on = 0.0 * x;
-    e as f32 * std::f32::consts::LN_2 + series + passed_on
 }
 
 impl super::Transform for LogMel {
     fn transform(&self, samples: &[f32], out: &mut [f32]) {
-        let Settings { n_fft, hop_length, n_mels, .. } = self.settings;
-        let frames = 1 + samples.len() / hop_length;
-        assert_eq!(out.len(), n_mels * frames, "log-mel: the output must be [{n_mels}, {frames}]");
-        SCRATCH.with_borrow_mut(|scratch| {
-            let Scratch { frame, spectrum, fft, magnitude } = scratch;
-            frame.resize(n_fft, 0.0);
-            spectrum.resize(self.settings.n_bins(), Complex::default());
-            fft.resize(self.fft.get_scratch_len(), Complex::default());
-            // the padding of the last bands reads a little further, times zero
-            magnitude.resize(self.settings.n_bins() + LANES, 0.0);
-            for t in 0..frames {
-                self.cut(samples, t * hop_length, frame);
-                if let Err(error) = self.fft.process_with_scratch(frame, spectrum, fft) {
-                    unreachable!("the buffers have the FFT's own lengths: {error}");
-                }
-                for (m, x) in magnitude.iter_mut().zip(spectrum.iter()) {
-                    *m = (x.re * x.re + x.im * x.im).sqrt() as f32;
-                }
-                for (band, row) in self.bands.iter().zip(out.chunks_exact_mut(frames)) {
-                    row[t] = FLOOR + dot(&self.weights[band.from..band.to], &magnitude[band.bin..]);
-                }
-            }
-            out.iter_mut().for_each(|x| *x = ln(*x));
-        });
+        self.stft.run(samples, out);
     }
 }
 
@@ -300,6 +179,8 @@ impl super::Transform for LogMel {
 mod tests {
     use super::*;
     use crate::audio::Transform;
+    use crate::audio::log::ln;
+    use std::f64::consts::TAU;
 
     fn log_mel(settings: &Settings, samples: &[f32]) -> Vec<f32> {
         let mut out = vec![f32::NAN; settings.n_mels * (1 + samples.len() / settings.hop_length)];
@@ -322,23 +203,6 @@ mod tests {
             let hz = 100.0 * f64::from(i);
             assert!((mel_to_hz(hz_to_mel(hz)) - hz).abs() < 1e-9 * (1.0 + hz));
         }
-    }
-
-    #[test]
-    fn the_logarithm_is_the_logarithm() {
-        assert_eq!((ln(1.0), ln(2.0), ln(0.25)), (0.0, 2f32.ln(), 0.25f32.ln()));
-        for i in 0..200_000 {
-            let x = (f64::from(i) / 1_000.0 - 80.0).exp() as f32;
-            let exact = f64::from(x).ln();
-            if x.is_normal() {
-                assert!(
-                    (f64::from(ln(x)) - exact).abs() <= 2e-7 * (1.0 + exact.abs()),
-                    "ln({x}): {} not {exact}",
-                    ln(x)
-                );
-            }
-        }
-        assert!(ln(f32::NAN).is_nan() && ln(f32::INFINITY).is_nan());
     }
 
     #[test]

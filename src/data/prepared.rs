@@ -136,6 +136,14 @@ pub fn read(path: &Path) -> Result<Corpus> {
     Ok(Corpus { meta: Meta { name, synthetic, classes, front_end, bins, frames }, content, skipped, notes })
 }
 
+/// The front end that a prepared file names, from its header alone.
+///
+/// # Errors
+/// As [`read`], as far as the header goes.
+pub fn front_end(path: &Path) -> Result<Option<FrontEnd>> {
+    Reader::open(path)?.json("front_end")
+}
+
 /// Checks that the rows of each track stand together and share one label, and numbers the tracks 0, 1, … in order of
 /// appearance: returns the new number of every row, and every track's old number.
 ///

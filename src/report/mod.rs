@@ -15,7 +15,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::audio::FrontEnd;
+use crate::audio::{FrontEnd, Kind};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::train::config::{Config, Preset, Schedule};
@@ -96,24 +96,33 @@ fn groups(runs: &[Run]) -> Vec<Vec<&Run>> {
     groups
 }
 
-/// Which published experiment `config` repeats.
-fn experiment(config: &Config) -> Experiment {
-    match (&config.data.front_end, config.schedule) {
-        (FrontEnd::Mel(_), Schedule::Constant) => Experiment::Replication,
-        (FrontEnd::Mel(_), Schedule::Exp) => Experiment::Exp,
+/// Which published experiment `config` repeats, if it repeats one.
+fn experiment(config: &Config) -> Option<Experiment> {
+    match (config.data.front_end.kind(), config.schedule) {
+        (Kind::Mel, Schedule::Constant) => Some(Experiment::Replication),
+        (Kind::Mel, Schedule::Exp) => Some(Experiment::Exp),
+        (Kind::Cqt, Schedule::Constant) => Some(Experiment::Cqt),
+        (Kind::Cqt, Schedule::Exp) => Some(Experiment::CqtExp),
+        (Kind::Linear | Kind::Cwt, _) => None,
     }
 }
 
-/// `deep, preset report, EXP`.
+/// `deep, preset report, CQT & EXP`: what differs from the study's main table is named.
 fn variant(run: &Run) -> String {
     let preset = match run.config.preset {
         Preset::Paper => "paper",
         Preset::Report => "report",
     };
-    match experiment(&run.config) {
-        Experiment::Replication => format!("{}, preset {preset}", run.results.model),
-        other => format!("{}, preset {preset}, {other}", run.results.model),
+    let front_end = &run.config.data.front_end;
+    let mut varied = Vec::new();
+    if (front_end.kind(), front_end.bins()) != (Kind::Mel, FrontEnd::default().bins()) {
+        varied.push(front_end.to_string());
     }
+    if run.config.schedule == Schedule::Exp {
+        varied.push(Experiment::Exp.to_string());
+    }
+    let name = format!("{}, preset {preset}", run.results.model);
+    if varied.is_empty() { name } else { format!("{name}, {}", varied.join(" & ")) }
 }
 
 /// A name a group, all different: what was varied, or else the folder of its first run.

@@ -119,7 +119,7 @@ fn replication_grid(runs: &[Run]) -> Grid {
             continue;
         }
         let (experiment, model, epochs) = beside(group);
-        for row in published::rows(experiment, model, epochs) {
+        for row in experiment.into_iter().flat_map(|experiment| published::rows(experiment, model, epochs)) {
             let maybe = |value: Option<Value>| value.map_or("–".to_string(), shown);
             grid.rows.push(vec![
                 model.to_string(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audio::FrontEnd;
+use crate::audio::{FrontEnd, Kind};
 use crate::error::{Error, Result};
 use crate::models::{Architecture, DropoutAt, Net};
 use crate::nn::Activation;
@@ -39,6 +39,9 @@ pub enum DecayUnit {
     /// epochs (the report's text)
     Epochs,
 }
+
+/// Adam's step size at the start, where nothing says otherwise.
+const LEARNING_RATE: f64 = 5e-5;
 
 /// One training run, resolved: every value is written out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,7 +145,7 @@ impl Config {
             dropout: if deep { 0.25 } else { 0.1 },
             dropout_at: if paper { DropoutAt::Dense } else { DropoutAt::Merge },
             l1: 1e-4,
-            learning_rate: 5e-5,
+            learning_rate: LEARNING_RATE,
             schedule: Schedule::Constant,
             decay_rate: 0.9,
             decay_steps: 3000.0,
@@ -154,6 +157,14 @@ impl Config {
             batch: 15,
             seed: 1,
             data: Data::default(),
+        }
+    }
+
+    /// The preset's learning rate for the front end: the report's code takes 3e-5 on constant-Q spectrograms.
+    pub fn preset_learning_rate(&self) -> f64 {
+        match (self.preset, self.data.front_end.kind()) {
+            (Preset::Report, Kind::Cqt) => 3e-5,
+            _ => LEARNING_RATE,
         }
     }
 
@@ -231,6 +242,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::mel;
 
     #[test]
     fn exp_in_batches_is_nine_tenths_every_3000_and_in_epochs_nearly_constant() {
@@ -248,8 +260,25 @@ mod tests {
         for preset in [Preset::Paper, Preset::Report] {
             let mut config = Config::preset(preset, Architecture::Deep);
             config.data.path = Some("genres".into());
-            let text = toml::to_string(&config).unwrap();
-            assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+            for kind in [Kind::Mel, Kind::Cqt, Kind::Linear, Kind::Cwt] {
+                config.data.front_end = FrontEnd::from(kind).with_bins(84);
+                let text = toml::to_string(&config).unwrap();
+                assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_reports_constant_q_learns_more_slowly() {
+        for (preset, kind, rate) in [
+            (Preset::Report, Kind::Mel, 5e-5),
+            (Preset::Report, Kind::Cqt, 3e-5),
+            (Preset::Report, Kind::Cwt, 5e-5),
+            (Preset::Paper, Kind::Cqt, 5e-5),
+        ] {
+            let mut config = Config::preset(preset, Architecture::Deep);
+            config.data.front_end = kind.into();
+            assert_eq!(config.preset_learning_rate(), rate);
         }
     }
 
@@ -263,8 +292,7 @@ mod tests {
         config.data.fold = 3;
         assert_eq!(config.check().unwrap_err().to_string(), "fold: expected 0 where there are no --folds, got 3");
         config.data.fold = 0;
-        let FrontEnd::Mel(mel) = &mut config.data.front_end;
-        mel.hop_length = 0;
+        config.data.front_end = FrontEnd::Mel(mel::Settings { hop_length: 0, ..mel::Settings::default() });
         assert_eq!(config.check().unwrap_err().to_string(), "mel: hop_length must be at least 1 sample, got 0");
     }
 }
