@@ -8,6 +8,12 @@
 //! Kernels are frequency x time; an activation follows every convolution, before its pool. The merge (spectral, then
 //! temporal, each flattened as `[C, H, W]`) goes through dense 200 and dense `classes`.
 //!
+//! The study's spectrograms are 80x80, which every window divides. Others work as long as no pool comes down to nothing;
+//! rows and columns that no whole window covers are left out by [`ops::max_pool2d`]. With 84 rows (seven octaves of
+//! semitones) that concerns the four highest: the shallow net's temporal pool 20x1 makes 4 rows of 84 as of 80, and the
+//! deep net's third pools make 10 of 21. These rows are still seen, through the kernels of the rows below them, and by
+//! the shallow net's spectral pipeline, which pools along time only and keeps all 84.
+//!
 //! # Source
 //! Schindler, Lidy and Rauber 2016, figures 1 and 2; what Wyborn, Butt and Klas did differently is in [`Net`]'s fields.
 
@@ -160,6 +166,25 @@ mod tests {
             let logits = net(architecture, bias).record(&mut tape, x, Mode::Train).unwrap();
             assert_eq!(tape.shape(logits).dims(), [2, 10]);
             assert_eq!(nn::initialise(&tape, 1).unwrap().count(), count, "{architecture}");
+        }
+    }
+
+    #[test]
+    fn seven_octaves_fit_both_nets() {
+        for (architecture, merged, count) in [
+            // 16x84x4 + 16x4x80: 256 more than with 80 bins
+            (Architecture::Shallow, 10_496, 2_060_610 + 256 * 200),
+            // 128x10x2 + 128x2x10, as with 80 bins
+            (Architecture::Deep, 5_120, 1_279_522),
+        ] {
+            let mut tape = Tape::new();
+            let x = tape.input("spectrogram", [2, 1, 84, 80]);
+            let logits = net(architecture, false).record(&mut tape, x, Mode::Train).unwrap();
+            assert_eq!(tape.shape(logits).dims(), [2, 10]);
+            let params = nn::initialise(&tape, 1).unwrap();
+            assert_eq!(params.count(), count, "{architecture}");
+            let convolutions: usize = if architecture == Architecture::Shallow { 10_400 } else { 253_312 };
+            assert_eq!(count - convolutions - 200 - 2_010, merged * 200, "{architecture}");
         }
     }
 

@@ -277,6 +277,64 @@ fn prepared_files_train_like_what_they_were_made_of() {
 }
 
 #[test]
+fn every_front_end_trains_evaluates_and_is_named() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    for (kind, bins, model, rate) in [
+        ("cqt", "84", "shallow", "3e-5"),
+        ("cqt", "84", "deep", "3e-5"),
+        ("linear", "80", "shallow", "5e-5"),
+        ("cwt", "84", "deep", "5e-5"),
+    ] {
+        let out = format!("{kind}-{model}");
+        let more = ["--model", model, "--front-end", kind, "--n-bins", bins, "--max-steps", "1", "--out", &out];
+        let report = good_json(dir, &tiny("train", &[&more[..], &["--json", "--quiet"]].concat()));
+        let bins: usize = bins.parse().unwrap();
+        assert_eq!(report["data"]["spectrogram"], serde_json::json!([bins, 80]), "{kind}");
+        let settings: toml::Table = fs::read_to_string(dir.join(&out).join("run.toml")).unwrap().parse().unwrap();
+        let front_end = settings["data"]["front_end"].as_table().unwrap();
+        assert_eq!(front_end["kind"].as_str(), Some(kind));
+        assert_eq!(front_end["n_bins"].as_integer(), Some(bins as i64));
+        assert_eq!(settings["learning_rate"].as_float(), Some(rate.parse().unwrap()), "{kind}");
+        let said = good(dir, &["evaluate", &out, "--device", "cpu", "--quiet"]);
+        assert!(said.ends_with("identical to results.json\n"), "{kind}: {said}");
+    }
+
+    // beside each other, and beside what the report published on constant-Q
+    let more = ["--model", "shallow", "--front-end", "cqt,cwt", "--out", "all"];
+    let output = run(dir, &tiny("reproduce", &more));
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && stderr.contains("shallow, CWT, seed 1, epoch 1/1"), "{stderr}");
+    for part in ["CQT", "CWT", "63.30"] {
+        assert!(stdout.contains(part), "{part} is not in {stdout}");
+    }
+    for file in ["shallow-cqt-seed1/run.toml", "shallow-cwt-seed1/run.toml", "confusion-shallow-cwt-seed1.svg"] {
+        assert!(dir.join("all").join(file).is_file(), "{file}");
+    }
+
+    // a prepared file brings its front end and, with it, the learning rate
+    let prepare = ["prepare", "--synthetic-tracks", "2", "--segments", "1", "--front-end", "cqt", "--out", "p"];
+    good(dir, &prepare);
+    let train = ["train", "--model", "shallow", "--data", "p", "--device", "cpu", "--epochs", "1", "--quiet"];
+    good(dir, &[&train[..], &["--out", "prepared"]].concat());
+    let settings: toml::Table = fs::read_to_string(dir.join("prepared/run.toml")).unwrap().parse().unwrap();
+    assert_eq!(settings["data"]["front_end"]["kind"].as_str(), Some("cqt"));
+    assert_eq!(settings["learning_rate"].as_float(), Some(3e-5));
+    bad(dir, &[&train[..], &["--front-end", "mel"]].concat(), 2, "p: holds CQT spectrograms, not log-mel");
+    let said = ["evaluate", "linear-shallow", "--data", "p", "--device", "cpu", "--quiet"];
+    bad(dir, &said, 1, "p: its spectrograms are CQT; the run was trained on linear");
+
+    for (more, what) in [
+        (["--front-end", "mel", "--n-bins", "0"], "mel: n_mels must be at least 1, got 0"),
+        (["--front-end", "linear", "--n-bins", "300"], "linear: 300 rows from only 257 FFT bins"),
+        (["--front-end", "cqt", "--n-bins", "0"], "cqt: n_bins must be at least 1, got 0"),
+        (["--front-end", "cwt", "--n-bins", "200"], "cwt: 200 bins from 32.7"),
+    ] {
+        bad(dir, &tiny("train", &[&["--model", "deep"], &more[..]].concat()), 2, what);
+    }
+}
+
+#[test]
 fn bad_tracks_are_skipped_by_name_and_refused_alone() {
     let dir = TempDir::new().unwrap();
     let dir = dir.path();

@@ -147,7 +147,8 @@ impl Level {
         let allowed = TOLERANCE * TOLERANCE * (energy(&half.even) + energy(&half.odd));
         let coefficients = [self.project(&half.even, count), self.project(&half.odd, count)];
         // what the first n polynomials leave, summed up by itself: a difference of energies would be all rounding
-        let mut left: Vec<f64> = [&half.even, &half.odd].iter().flat_map(|taps| taps[..count * self.block].to_vec()).collect();
+        let mut left: Vec<f64> =
+            [&half.even, &half.odd].iter().flat_map(|taps| taps[..count * self.block].to_vec()).collect();
         let coefficients: Vec<f64> = coefficients.concat();
         for n in 0..=self.terms {
             if energy(&left) <= allowed {
@@ -225,16 +226,8 @@ impl Bank {
         let pad = longest.div_ceil(hop) + 1;
         let tile = (TILE_SAMPLES / hop).max(2 * pad).next_multiple_of(COLUMNS);
         let stride = (tile + 2 * pad).next_multiple_of(COLUMNS);
-        let mut bank = Bank {
-            hop,
-            filters: halves.len(),
-            tile,
-            pad,
-            stride,
-            rows,
-            moments: Vec::new(),
-            groups: Vec::new(),
-        };
+        let mut bank =
+            Bank { hop, filters: halves.len(), tile, pad, stride, rows, moments: Vec::new(), groups: Vec::new() };
         for level in levels.iter().filter(|level| level.terms > 0) {
             (0..hop / level.block).for_each(|p| bank.plan_moments(level, p));
         }
@@ -289,7 +282,13 @@ impl Bank {
         }
     }
 
-    fn plan_group(&self, levels: &[Level], halves: &[Half], needed: &[Vec<Option<usize>>], main: Option<usize>) -> Group {
+    fn plan_group(
+        &self,
+        levels: &[Level],
+        halves: &[Half],
+        needed: &[Vec<Option<usize>>],
+        main: Option<usize>,
+    ) -> Group {
         let mut sum = Sum::default();
         let mut tails: Vec<Tail> = halves.iter().map(|_| Tail::default()).collect();
         let Some(main) = main else {
@@ -331,8 +330,7 @@ impl Bank {
                 let level = &levels[index];
                 n = range.end * level.block;
                 for j in range {
-                    let [even, odd] =
-                        [&half.even, &half.odd].map(|taps| level.project(&taps[j * level.block..], 1));
+                    let [even, odd] = [&half.even, &half.odd].map(|taps| level.project(&taps[j * level.block..], 1));
                     for l in 0..needed[index].unwrap_or(0) {
                         let list = if l % 2 == 0 { &mut tail.straight } else { &mut tail.crossed };
                         list.0.push(self.blocks(level, j, l));
@@ -377,7 +375,11 @@ fn main_level(levels: &[Level], halves: &[Half], needed: &[Vec<Option<usize>>]) 
         // the tails are done filter by filter: some five times the work of a term in the common sum
         (blocks > 0).then_some(blocks * terms + TAIL_COST)
     };
-    (0..levels.len()).filter_map(|index| Some((cost(index)?, index))).min().filter(|&(cost, _)| cost < longest).map(|(_, i)| i)
+    (0..levels.len())
+        .filter_map(|index| Some((cost(index)?, index)))
+        .min()
+        .filter(|&(cost, _)| cost < longest)
+        .map(|(_, i)| i)
 }
 
 /// What the tails of a group cost, in terms of its common sum.
@@ -385,7 +387,12 @@ const TAIL_COST: usize = 60;
 
 /// How the half of a filter is covered from its middle on: whole blocks of `main`, then of the shorter levels; each
 /// with its blocks' numbers.
-fn tiling(levels: &[Level], half: &Half, needed: &[Option<usize>], main: usize) -> Vec<(usize, std::ops::Range<usize>)> {
+fn tiling(
+    levels: &[Level],
+    half: &Half,
+    needed: &[Option<usize>],
+    main: usize,
+) -> Vec<(usize, std::ops::Range<usize>)> {
     let (mut covered, mut parts) = (0, Vec::new());
     for (index, level) in levels.iter().enumerate().skip(main) {
         let range = covered / level.block..half.even.len() / level.block;

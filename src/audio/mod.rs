@@ -96,6 +96,11 @@ impl FrontEnd {
         }
     }
 
+    /// Its name as part of a file's: `log-mel`, `cqt84`.
+    pub fn slug(&self) -> String {
+        self.to_string().to_lowercase().replace(' ', "")
+    }
+
     /// The same with another number of rows; [`FrontEnd::check`] says whether that makes sense.
     pub fn with_bins(mut self, bins: usize) -> Self {
         match &mut self {

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, value_parser};
 
+use crate::audio::{FrontEnd, Kind};
 use crate::data::cache::Cache;
+use crate::data::prepared;
 use crate::device::{Choice, Device};
 use crate::error::{Error, Result};
 use crate::models::{Architecture, DropoutAt};
@@ -51,6 +53,17 @@ pub struct MakingArgs {
     /// Tracks of each genre of the built-in corpus [default: 16]
     #[arg(long, value_name = "N")]
     synthetic_tracks: Option<usize>,
+}
+
+/// What a spectrogram is.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct FrontEndArgs {
+    /// Which representation of sound [default: mel]
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub front_end: Option<Kind>,
+    /// Rows of a spectrogram; 84 of cqt or cwt are seven whole octaves [default: 80]
+    #[arg(long, value_name = "N")]
+    pub n_bins: Option<usize>,
 }
 
 /// Where made spectrograms are kept.
@@ -183,6 +196,35 @@ impl DataArgs {
     }
 }
 
+impl FrontEndArgs {
+    /// Sets what was given.
+    pub fn apply(&self, front_end: &mut FrontEnd) {
+        if let Some(kind) = self.front_end.filter(|kind| *kind != front_end.kind()) {
+            *front_end = kind.into();
+        }
+        if let Some(bins) = self.n_bins {
+            *front_end = front_end.clone().with_bins(bins);
+        }
+    }
+
+    /// As [`Self::apply`]; but a prepared file brings its own front end.
+    ///
+    /// # Errors
+    /// Its header cannot be read, or another front end was asked for.
+    pub fn settle(&self, data: &mut Data) -> Result<()> {
+        self.apply(&mut data.front_end);
+        let Some(path) = data.path.as_ref().filter(|path| prepared::is_prepared(path)) else { return Ok(()) };
+        let own = prepared::front_end(path)?.unwrap_or_default();
+        let asked = self.front_end.is_some() || self.n_bins.is_some();
+        if asked && own != data.front_end {
+            let (path, asked) = (path.display(), &data.front_end);
+            return Err(Error::Config(format!("{path}: holds {own} spectrograms, not {asked}; prepare them anew")));
+        }
+        data.front_end = own;
+        Ok(())
+    }
+}
+
 impl CacheArgs {
     /// The cache that is meant.
     pub fn cache(&self) -> Cache {
@@ -198,13 +240,18 @@ impl TrainingArgs {
     /// The preset's choices for `model`, then what was given.
     ///
     /// `seed` also decides the split unless `data` says otherwise.
-    pub fn config(&self, model: Architecture, seed: u64, data: &DataArgs) -> Config {
+    ///
+    /// # Errors
+    /// Those of [`FrontEndArgs::settle`].
+    pub fn config(&self, model: Architecture, seed: u64, data: &DataArgs, front_end: FrontEndArgs) -> Result<Config> {
         let mut config = Config::preset(self.preset.unwrap_or(Preset::Report), model);
         config.seed = seed;
         config.data.seed = seed;
-        self.apply(&mut config);
         data.apply(&mut config.data);
-        config
+        front_end.settle(&mut config.data)?;
+        config.learning_rate = config.preset_learning_rate();
+        self.apply(&mut config);
+        Ok(config)
     }
 
     /// Sets what was given.
@@ -273,11 +320,13 @@ mod tests {
         training: TrainingArgs,
         #[command(flatten)]
         data: DataArgs,
+        #[command(flatten)]
+        front_end: FrontEndArgs,
     }
 
     fn config(flags: &str) -> Config {
         let line = Line::try_parse_from(std::iter::once("x").chain(flags.split_whitespace())).unwrap();
-        line.training.config(Architecture::Deep, 7, &line.data)
+        line.training.config(Architecture::Deep, 7, &line.data, line.front_end).unwrap()
     }
 
     #[test]
@@ -289,6 +338,9 @@ mod tests {
         }
         assert_eq!(config("--split-seed 1").data.seed, 1);
         assert_eq!(config("--split-seed 1").seed, 7);
+        let rate = |flags| config(flags).learning_rate;
+        assert_eq!((rate("--front-end cqt"), rate("--front-end cqt --lr 5e-5")), (3e-5, 5e-5));
+        assert_eq!((rate("--front-end cqt --preset paper"), rate("--front-end linear")), (5e-5, 5e-5));
     }
 
     #[test]
@@ -296,7 +348,7 @@ mod tests {
         let flags = "--preset paper --epochs 3 --activation tanh --slope -0.5 --conv-bias false --dense-activation false \
             --dropout 0.5 --dropout-at merge --l1 0.1 --lr 0.2 --schedule exp --decay-rate 0.7 --decay-steps 50 \
             --decay-unit epochs --beta1 0.1 --beta2 0.2 --epsilon 0.3 --batch 4 --data d --segments 5 --split-seed 6 \
-            --test-fraction 0.4 --folds 8 --fold 7 --synthetic-tracks 9";
+            --test-fraction 0.4 --folds 8 --fold 7 --synthetic-tracks 9 --front-end cwt --n-bins 84";
         let data = Data {
             path: Some(std::path::absolute("d").unwrap()),
             synthetic_tracks: 9,
@@ -305,7 +357,7 @@ mod tests {
             test_fraction: 0.4,
             folds: 8,
             fold: 7,
-            ..Data::default()
+            front_end: FrontEnd::from(Kind::Cwt).with_bins(84),
         };
         // written out, so that a new field is missed here
         let expected = Config {

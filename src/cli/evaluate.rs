@@ -65,6 +65,13 @@ impl Args {
         let loaded = experiments::load(&config.data, &self.cache.cache(), &progress.tracks())?;
         progress.loaded(&loaded);
         let (meta, data) = (&loaded.dataset.meta, DataSummary::of(&loaded.dataset));
+        if meta.front_end != config.data.front_end {
+            let message = format!(
+                "its spectrograms are {}; the run was trained on {}, or with other settings",
+                meta.front_end, config.data.front_end
+            );
+            return Err(Error::data(self.data.unwrap_or_else(|| meta.name.clone().into()), message));
+        }
         if meta.classes != results.data.classes {
             let (these, those) = (meta.classes.join(", "), results.data.classes.join(", "));
             let message = format!("its genres are {these}; the run was trained on {those}");

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::audio::{FrontEnd, SAMPLE_RATE, decode, npy};
 use crate::error::{Error, Result};
 
-use super::args::OutputArgs;
+use super::args::{FrontEndArgs, OutputArgs};
 use super::output::{print, print_json};
 
 /// Compute the spectrogram of a whole audio file
@@ -23,20 +23,13 @@ use super::output::{print, print_json};
 pub struct Args {
     /// The audio file
     audio: PathBuf,
-    /// Which representation
-    #[arg(long, value_enum, default_value = "mel")]
-    front_end: Kind,
+    #[command(flatten)]
+    front_end: FrontEndArgs,
     /// Write the array [bins, frames] here, float32, for numpy.load
     #[arg(long, value_name = "FILE")]
     npy: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Kind {
-    /// log-mel, 80 bands
-    Mel,
 }
 
 #[derive(Serialize)]
@@ -53,9 +46,9 @@ struct Report {
 
 impl Args {
     pub fn run(self) -> Result<ExitCode> {
-        let front_end = match self.front_end {
-            Kind::Mel => FrontEnd::default(),
-        };
+        let mut front_end = FrontEnd::default();
+        self.front_end.apply(&mut front_end);
+        front_end.check()?;
         if let Some(npy) = &self.npy
             && npy.canonicalize().is_ok_and(|npy| self.audio.canonicalize().is_ok_and(|audio| npy == audio))
         {

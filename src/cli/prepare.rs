@@ -14,7 +14,7 @@ use crate::models::Architecture;
 use crate::train::config::{Config, Preset};
 use crate::train::results::DataSummary;
 
-use super::args::{CacheArgs, MAX_SEED, MakingArgs, OutputArgs, ThreadArgs};
+use super::args::{CacheArgs, FrontEndArgs, MAX_SEED, MakingArgs, OutputArgs, ThreadArgs};
 use super::output::{print, print_json};
 use super::progress::Progress;
 
@@ -27,6 +27,7 @@ use super::progress::Progress;
 #[command(after_help = "Examples:
   genregrad prepare genres --out genres.safetensors
   genregrad prepare --out synthetic.safetensors        the built-in corpus
+  genregrad prepare genres --front-end cqt --out cqt.safetensors
   genregrad prepare genres --folds 4 --fold 0 --seed 3 --out fold0.safetensors")]
 pub struct Args {
     /// A folder whose sub-folders are the genres, or the course's pickle [default: the built-in corpus]
@@ -43,6 +44,8 @@ pub struct Args {
     seed: u64,
     #[command(flatten, next_help_heading = "Data")]
     making: MakingArgs,
+    #[command(flatten, next_help_heading = "Data")]
+    front_end: FrontEndArgs,
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
@@ -66,6 +69,7 @@ impl Args {
         config.data.path = self.path.clone();
         config.data.seed = self.seed;
         self.making.apply(&mut config.data);
+        self.front_end.settle(&mut config.data)?;
         config.check()?;
         let out = &self.out;
         files::check_replaceable(out)?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::audio::FrontEnd;
 use crate::device::Choice;
 use crate::error::Result;
 use crate::experiments::Loaded;
@@ -77,7 +78,9 @@ impl Progress {
 
     /// What follows a training of `config` that stops after `max_steps`.
     pub fn epochs(&self, config: &Config, max_steps: Option<u32>) -> Epochs {
-        let name = format!("{}, seed {}", config.model, config.seed);
+        let front_end = &config.data.front_end;
+        let seen = if *front_end == FrontEnd::default() { String::new() } else { format!("{front_end}, ") };
+        let name = format!("{}, {seen}seed {}", config.model, config.seed);
         let bar = self.bar("{prefix} [{wide_bar}] {pos}/{len}, {eta} left{msg}", 0).with_prefix(name.clone());
         Epochs {
             how: self.how,

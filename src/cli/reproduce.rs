@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::value_parser;
 use serde::Serialize;
 
+use crate::audio::Kind;
 use crate::error::Result;
 use crate::experiments::replication::{self, EPOCHS, MODELS, SYNTHETIC_EPOCHS, SYNTHETIC_TRACKS};
 use crate::models::Architecture;
@@ -13,7 +14,7 @@ use crate::report::tables;
 use crate::train::config::Config;
 use crate::train::results::{Results, Run};
 
-use super::args::{DataArgs, DeviceArgs, MAX_SEED, OutputArgs, TrainingArgs};
+use super::args::{DataArgs, DeviceArgs, FrontEndArgs, MAX_SEED, OutputArgs, TrainingArgs};
 use super::output::{print, print_json};
 use super::progress::Progress;
 
@@ -27,6 +28,7 @@ use super::progress::Progress;
 #[command(after_help = "Examples:
   genregrad reproduce
   genregrad reproduce --data genres --epochs 100 --seeds 1,2,3 --out runs/gtzan
+  genregrad reproduce --front-end mel,cqt,linear,cwt       every representation, beside each other
   genregrad reproduce --models shallow --preset paper --device cpu --json")]
 pub struct Args {
     /// Which nets
@@ -40,6 +42,12 @@ pub struct Args {
     training: TrainingArgs,
     #[command(flatten)]
     data: DataArgs,
+    /// Which representations of sound; every net is trained on each [default: mel]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND,…", help_heading = "Data")]
+    front_end: Vec<Kind>,
+    /// Rows of a spectrogram; 84 of cqt or cwt are seven whole octaves [default: 80]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    n_bins: Option<usize>,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -58,7 +66,7 @@ struct Report<'a> {
 
 impl Args {
     pub fn run(self) -> Result<ExitCode> {
-        let configs = self.configs();
+        let configs = self.configs()?;
         configs.iter().try_for_each(Config::check)?;
         crate::files::check_free(self.out.as_deref())?;
         let mut progress = Progress::new(self.output.quiet);
@@ -76,12 +84,20 @@ impl Args {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Every seed's nets, seed by seed, so that they share their data.
-    fn configs(&self) -> Vec<Config> {
+    /// Every seed's nets, seed by seed and front end by front end, so that they share their data.
+    ///
+    /// # Errors
+    /// Those of [`FrontEndArgs::settle`].
+    fn configs(&self) -> Result<Vec<Config>> {
+        let mut front_ends: Vec<Option<Kind>> = self.front_end.iter().copied().map(Some).collect();
+        if front_ends.is_empty() {
+            front_ends.push(None);
+        }
         let mut configs: Vec<Config> = Vec::new();
         for &seed in &self.seeds {
-            for &model in &self.models {
-                let mut config = self.training.config(model, seed, &self.data);
+            for (&front_end, &model) in front_ends.iter().flat_map(|kind| self.models.iter().map(move |m| (kind, m))) {
+                let front_end = FrontEndArgs { front_end, n_bins: self.n_bins };
+                let mut config = self.training.config(model, seed, &self.data, front_end)?;
                 if self.training.epochs.is_none() {
                     config.epochs = if self.data.data.is_some() { EPOCHS } else { SYNTHETIC_EPOCHS };
                 }
@@ -93,7 +109,7 @@ impl Args {
                 }
             }
         }
-        configs
+        Ok(configs)
     }
 }
 

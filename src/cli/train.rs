@@ -14,7 +14,7 @@ use crate::train::config::Config;
 use crate::train::fit::Options;
 use crate::train::results::{self, Results};
 
-use super::args::{DataArgs, DeviceArgs, MAX_SEED, OutputArgs, TrainingArgs};
+use super::args::{DataArgs, DeviceArgs, FrontEndArgs, MAX_SEED, OutputArgs, TrainingArgs};
 use super::output::{print, print_json};
 use super::progress::Progress;
 
@@ -27,6 +27,7 @@ use super::progress::Progress;
 #[command(after_help = "Examples:
   genregrad train --model shallow --data genres --epochs 100 --out runs/first
   genregrad train --model deep --preset paper --data genres --folds 4 --fold 0
+  genregrad train --model deep --data genres --front-end cqt --n-bins 84
   genregrad train --config runs/first/run.toml --epochs 200 --out runs/second
   genregrad train --model shallow --dropout 0 --trace trace --max-steps 20")]
 pub struct Args {
@@ -43,6 +44,8 @@ pub struct Args {
     training: TrainingArgs,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten, next_help_heading = "Data")]
+    front_end: FrontEndArgs,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -96,7 +99,7 @@ impl Args {
     fn config(&self) -> Result<Config> {
         let Some(path) = &self.config else {
             let model = self.model.ok_or_else(|| Error::Config("--model is needed".to_string()))?;
-            return Ok(self.training.config(model, self.seed.unwrap_or(1), &self.data));
+            return self.training.config(model, self.seed.unwrap_or(1), &self.data, self.front_end);
         };
         let mut config = results::read_config(path)?;
         if let Some(model) = self.model.filter(|model| *model != config.model) {
@@ -110,6 +113,7 @@ impl Args {
         config.seed = self.seed.unwrap_or(config.seed);
         self.training.apply(&mut config);
         self.data.apply(&mut config.data);
+        self.front_end.settle(&mut config.data)?;
         Ok(config)
     }
 }

@@ -39,8 +39,8 @@ pub trait Watcher {
 }
 
 /// Trains every one of `configs` into a sub-folder `<model>-seed<k>` of `out` (default: the first free
-/// `runs/reproduce-N`), and writes results.json after each of them, tables and pictures
-/// after the last.
+/// `runs/reproduce-N`), and writes results.json after each of them, tables and pictures after the last. Where there are
+/// several front ends, sub-folders are called `<model>-<front end>-seed<k>`.
 ///
 /// Runs on the same data share them: what follows one another should have the same `data`.
 ///
@@ -72,7 +72,7 @@ pub fn run(
             Some(folder) => folder,
             none => none.insert(files::run_folder(out, "reproduce")?),
         };
-        let own = folder.join(format!("{}-seed{}", config.model, config.seed));
+        let own = folder.join(sub_folder(config, configs));
         std::fs::create_dir(&own).map_err(Error::io("cannot create", &own))?;
         let mut observer = watcher.training(config);
         let run = super::train(&own, config, &loaded.dataset, device, &Options::default(), observer.as_mut());
@@ -86,4 +86,13 @@ pub fn run(
     let folder = folder.unwrap_or_default();
     report::write(&folder, &runs)?;
     Ok((folder, runs))
+}
+
+/// A name for the run of `config`, unlike those of the other `configs`.
+fn sub_folder(config: &Config, configs: &[Config]) -> String {
+    let Config { model, seed, data, .. } = config;
+    if configs.iter().all(|other| other.data.front_end == data.front_end) {
+        return format!("{model}-seed{seed}");
+    }
+    format!("{model}-{}-seed{seed}", data.front_end.slug())
 }

@@ -56,8 +56,15 @@ fn confusion_names(runs: &[Run]) -> Vec<String> {
     let mut taken = HashSet::new();
     let name = |run: &Run| {
         let Results { model, seed, .. } = run.results;
-        let several = runs.iter().filter(|other| other.results.model == model).count() > 1;
-        let stem = if several { format!("confusion-{model}-seed{seed}") } else { format!("confusion-{model}") };
+        let same = || runs.iter().filter(|other| other.results.model == model);
+        let several = same().count() > 1;
+        let front_end = &run.config.data.front_end;
+        let shown = if same().all(|other| other.config.data.front_end == *front_end) {
+            String::new()
+        } else {
+            format!("-{}", front_end.slug())
+        };
+        let stem = if several { format!("confusion-{model}{shown}-seed{seed}") } else { format!("confusion-{model}") };
         // The same seed can come twice: other settings, another fold.
         let mut name = format!("{stem}.svg");
         for number in 2.. {
@@ -209,4 +216,26 @@ fn font(pixels: f64) -> FontDesc<'static> {
 fn label(area: &Area, text: &str, at: (i32, i32), pixels: f64, colour: RGBColor, side: HPos) -> Drawn {
     let style = font(pixels).color(&colour).pos(Pos::new(side, VPos::Center));
     area.draw(&Text::new(text.to_string(), at, style))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::Architecture;
+
+    #[test]
+    fn every_front_end_stands_beside_what_was_published_for_it() {
+        let of = |kind: Kind, schedule| {
+            let mut config = Config::preset(Preset::Report, Architecture::Deep);
+            (config.data.front_end, config.schedule) = (kind.into(), schedule);
+            experiment(&config)
+        };
+        assert_eq!(of(Kind::Mel, Schedule::Constant), Some(Experiment::Replication));
+        assert_eq!(of(Kind::Mel, Schedule::Exp), Some(Experiment::Exp));
+        assert_eq!(of(Kind::Cqt, Schedule::Constant), Some(Experiment::Cqt));
+        assert_eq!(of(Kind::Cqt, Schedule::Exp), Some(Experiment::CqtExp));
+        for kind in [Kind::Linear, Kind::Cwt] {
+            assert_eq!((of(kind, Schedule::Constant), of(kind, Schedule::Exp)), (None, None));
+        }
+    }
 }
