@@ -36,7 +36,7 @@ use super::progress::Progress;
   genregrad bench --model deep --threads 1 --floor
   genregrad bench --forward --batch 150 --json
   genregrad bench --model deep --no-fuse --steps 10  the textbook operations
-  genregrad bench --front-end mel --threads 1")]
+  genregrad bench --front-end cqt --threads 1")]
 pub struct Args {
     /// Which net
     #[arg(long, value_enum, default_value = "shallow")]
