@@ -533,6 +533,9 @@ fn nonsense_is_refused_before_any_work() {
     }
     bad(dir, &["train", "--model", "deep", "--device", "abacus"], 1, "device: ");
     bad(dir, &["gradcheck", "--device", "abacus"], 1, "device: ");
+    bad(dir, &["bench", "--device", "abacus"], 1, "device: ");
+    bad(dir, &["bench", "--device", "cpu", "--batch", "0"], 2, "batch: expected 1 to 4096, got 0");
+    bad(dir, &["bench", "--device", "cpu", "--batch", "4097"], 2, "batch: expected 1 to 4096, got 4097");
     bad(dir, &["evaluate", "."], 2, ".: not a run's folder");
     bad(dir, &["train", "--config", "run.toml"], 1, "run.toml: cannot read");
     fs::write(dir.join("run.toml"), "preset = \"report\"\nmodel = \"wide\"\n").unwrap();
@@ -553,6 +556,10 @@ fn nonsense_is_refused_before_any_work() {
         (&["train", "--model", "deep", "--conv-bias", "maybe"], "true, false"),
         (&["prepare"], "--out"),
         (&["reproduce", "--what"], "--what"),
+        (&["bench", "--model", "wide"], "shallow, deep"),
+        (&["bench", "--steps", "0"], "0 is not in 1..=1000000"),
+        (&["bench", "--front-end", "mel", "--batch", "3"], "cannot be used with '--batch"),
+        (&["bench", "--front-end", "mel", "--segments", "0"], "0 is not in 1..=100000"),
         (&["dance"], "dance"),
         (&[], "Usage"),
     ] {
@@ -618,6 +625,67 @@ fn features_and_devices_say_what_they_see() {
     }
     let said = good(dir, &["devices"]);
     assert!(said.contains(&format!("--device auto takes {}", report["auto"].as_str().unwrap())), "{said}");
+}
+
+#[test]
+fn bench_times_what_a_run_replays() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let few = ["bench", "--steps", "3", "--warmup", "1", "--threads", "1", "--json", "--quiet"];
+    let positive = |report: &Value, key: &str| {
+        let value = report[key].as_f64().unwrap_or_else(|| panic!("{key} of {report}"));
+        assert!(value > 0.0, "{key} of {report}");
+        value
+    };
+    let times = |report: &Value| {
+        let [median, min, max] = ["median_ms", "min_ms", "max_ms"].map(|key| positive(report, key));
+        assert!(min <= median && median <= max, "{report}");
+        if cfg!(target_os = "linux") {
+            positive(report, "peak_rss_mb");
+        }
+        median
+    };
+
+    let report = good_json(dir, &[&few[..], &["--device", "cpu", "--batch", "2"]].concat());
+    let expected = serde_json::json!({
+        "model": "shallow", "preset": "report", "what": "step", "batch": 2, "fused": true, "threads": 1, "steps": 3,
+        "warmup": 1, "floor": null,
+    });
+    expected.as_object().unwrap().iter().for_each(|(key, value)| assert_eq!(&report[key], value, "{key}"));
+    assert!(report["device"].as_str().unwrap().ends_with(", 1 thread"), "{report}");
+    let median = times(&report);
+    // 2 images; convolutions forward and their weights' gradients, dense layers three times
+    let gflop = 2.0 * 2.0 * (2.0 * 6_400.0 * 16.0 * 650.0 + 3.0 * 2_050_000.0) / 1e9;
+    assert!((positive(&report, "gflop") / gflop - 1.0).abs() < 1e-9, "{report}");
+    assert!((positive(&report, "gflops") * median / (1e3 * gflop) - 1.0).abs() < 1e-9, "{report}");
+    assert!((positive(&report, "samples_per_s") * median / 2e3 - 1.0).abs() < 1e-9, "{report}");
+
+    let textbook =
+        ["--device", "cpu", "--batch", "1", "--model", "deep", "--preset", "paper", "--forward", "--no-fuse"];
+    let report = good_json(dir, &[&few[..], &textbook, &["--floor"]].concat());
+    assert_eq!(
+        (&report["what"], &report["fused"], &report["preset"]),
+        (&"forward".into(), &false.into(), &"paper".into())
+    );
+    let floor = &report["floor"];
+    let peak = positive(floor, "peak_gflops");
+    assert!(
+        (positive(floor, "arithmetic_ms") * peak / positive(&report, "gflop") / 1e3 - 1.0).abs() < 1e-9,
+        "{report}"
+    );
+    assert_eq!(floor["arithmetic_ms"], floor["arithmetic_at_winners_ms"]);
+    let bytes = 4.0 * 1_280_002.0;
+    let memory = positive(floor, "memory_ms") * positive(floor, "triad_gb_per_s");
+    assert!((memory * 1e6 / bytes - 1.0).abs() < 1e-9, "{report}");
+    times(&report);
+
+    let report = good_json(dir, &[&few[..], &["--front-end", "mel", "--segments", "5"]].concat());
+    assert_eq!((&report["front_end"], &report["segments"]), (&"mel".into(), &5.into()), "{report}");
+    assert!((positive(&report, "segments_per_s") * times(&report) / 5e3 - 1.0).abs() < 1e-9, "{report}");
+
+    let said = good(dir, &["bench", "--device", "cpu", "--batch", "1", "--steps", "1", "--warmup", "0", "--quiet"]);
+    assert!(said.starts_with("shallow net, preset report, training step, batch 1, fused\nCPU: "), "{said}");
+    assert!(said.contains("of 1, after 0 not timed") && said.contains("GFLOP/s"), "{said}");
 }
 
 #[test]

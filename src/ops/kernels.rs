@@ -72,6 +72,41 @@ pub fn gemm(a: Mat, b: Mat, c: &mut [f32], c_stride: usize) {
     }
 }
 
+/// Independent sums that [`multiply_adds`] keeps in registers: enough to hide the latency of two units.
+const SUMS: usize = 12;
+
+/// Multiply-adds in registers and nothing else, to learn what this machine's arithmetic can do at most; gives the
+/// number of floating-point operations, two a multiply-add.
+pub fn multiply_adds(rounds: u64) -> u64 {
+    let mut flops = 0;
+    run(MultiplyAdds { rounds, flops: &mut flops });
+    flops
+}
+
+struct MultiplyAdds<'a> {
+    rounds: u64,
+    flops: &'a mut u64,
+}
+
+impl Kernel for MultiplyAdds<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let (factor, addend) = (V::splat(std::hint::black_box(0.999)), V::splat(std::hint::black_box(0.001)));
+        let mut sums = [addend; SUMS];
+        for _ in 0..self.rounds {
+            for sum in &mut sums {
+                *sum = sum.mul_add(factor, addend);
+            }
+        }
+        let mut total = [0.0; LANES];
+        for sum in sums {
+            sum.add(V::load(&total)).store(&mut total);
+        }
+        std::hint::black_box(total);
+        *self.flops = 2 * (SUMS * V::LANES) as u64 * self.rounds;
+    }
+}
+
 /// Shifts that one call of [`correlate`] computes at most.
 pub const SHIFTS: usize = 10;
 
@@ -508,6 +543,13 @@ mod tests {
     #[should_panic(expected = "c outside its slice")]
     fn a_short_output_is_refused() {
         gemm(Mat::new(&[1.0; 4], 2, 2), Mat::new(&[1.0; 4], 2, 2), &mut [0.0; 3], 2);
+    }
+
+    #[test]
+    fn operations_are_counted() {
+        let width = multiply_adds(1) / (2 * SUMS as u64);
+        assert!([4, VECTOR as u64, LANES as u64].contains(&width), "{width}");
+        assert_eq!(multiply_adds(1000), 1000 * multiply_adds(1));
     }
 
     #[test]

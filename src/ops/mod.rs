@@ -34,6 +34,7 @@ pub use conv2d::{Padding, conv2d};
 pub use dense::dense;
 pub use dropout::dropout;
 pub use fill::fill;
+pub(crate) use kernels::multiply_adds;
 pub use l1_penalty::l1_penalty;
 pub use leaky_relu::leaky_relu;
 pub use max_pool2d::max_pool2d;
