@@ -24,9 +24,6 @@ use super::scratch;
 /// Images that go through the three phases together: their spectra fit the cache, and one vector holds a pixel of each.
 const GROUP: usize = 15;
 
-/// Images whose share of a single-channel weight gradient one task sums: fixed, so that the sum does not depend on the threads.
-const SHARE: usize = 2;
-
 /// Sizes of a correlation `[c_in, h, w]` to `[c_out, h_out, w_out]`, with the transforms' plans.
 #[derive(Clone, Debug)]
 pub struct Spectral {
@@ -216,16 +213,12 @@ impl Spectral {
             let images = images.chunks(GROUP * self.c_in * self.h * self.w);
             for ((images, first), second) in images.zip(first.chunks_mut(chunk)).zip(second.chunks_mut(chunk)) {
                 let n = images.len() / (self.c_in * self.h * self.w);
-                if self.c_in == 1 {
-                    self.forward_single(n, images, weight_rows, [first, second], plane, &take);
-                } else {
-                    self.forward_group(n, images, weight_rows, [first, second], plane, &take);
-                }
+                self.forward_group(n, images, weight_rows, [first, second], plane, &take);
             }
         });
     }
 
-    /// One group, several input channels: the three phases.
+    /// One group: the three phases.
     fn forward_group(
         &self,
         n: usize,
@@ -238,7 +231,7 @@ impl Spectral {
         let (half, in_blocks, out_blocks) = (self.half(), Self::blocks(self.c_in), Self::blocks(self.c_out));
         let column = out_blocks * 2 * self.h_out;
         scratch::lanes(n * in_blocks * half * 2 * self.h, |image_rows| {
-            self.image_rows(images, [self.c_in, self.h, self.w], image_rows);
+            let image_rows = self.rows_of_images(n, images, image_rows);
             scratch::lanes(half * n * column, |products| {
                 products.par_chunks_mut(n * column).enumerate().for_each(|(k, out)| {
                     self.columns(n, k, image_rows, weight_rows, out);
@@ -253,45 +246,16 @@ impl Spectral {
         });
     }
 
-    /// One group, one input channel: the images are the lanes of one transform, and the products are taken image by image on the
-    /// way back, so that only one image's spectrum is ever in memory.
-    fn forward_single(
-        &self,
-        n: usize,
-        images: &[f32],
-        weight_rows: &[Lanes],
-        outputs: [&mut [f32]; 2],
-        plane: usize,
-        take: &impl Taker,
-    ) {
-        let (half, blocks, size) = (self.half(), Self::blocks(self.c_out), 2 * self.columns.len());
-        scratch::lanes(half * size * (1 + blocks), |spectra| {
-            self.single_spectra(n, images, Some(weight_rows), spectra);
-            let spectra = &*spectra;
-            self.take_rows(outputs, plane, take, |image, block, sink| {
-                self.single_inverse(image, block, spectra, sink);
-            });
-        });
-    }
-
-    /// Spectra of `n` single-channel images (a lane each) and, if given, of the kernels: `[half][1 + blocks][re, im][columns]`.
-    fn single_spectra(&self, n: usize, images: &[f32], weight_rows: Option<&[Lanes]>, out: &mut [Lanes]) {
-        let (half, size) = (self.half(), 2 * self.columns.len());
-        scratch::lanes(half * 2 * self.h, |image_rows| {
-            self.image_rows(images, [n, self.h, self.w], image_rows);
-            let image_rows = &*image_rows;
-            let blocks = out.len() / (half * size) - 1;
-            out.par_chunks_mut(size * (1 + blocks)).enumerate().for_each(|(k, out)| {
-                let (image, weights) = out.split_at_mut(size);
-                let rows = &image_rows[k * 2 * self.h..][..2 * self.h];
-                self.column_forward(rows, |row| row, image);
-                for (block, out) in weights.chunks_exact_mut(size).enumerate() {
-                    let Some(weight_rows) = weight_rows else { continue };
-                    let rows = &weight_rows[(block * half + k) * 2 * self.k_h..][..2 * self.k_h];
-                    self.column_forward(rows, |r| self.tap_row(r, false), out);
-                }
-            });
-        });
+    /// Row transforms of a group's images: channels are the lanes, or, where there is but one, images are.
+    fn rows_of_images<'a>(&self, n: usize, images: &[f32], out: &'a mut [Lanes]) -> &'a [Lanes] {
+        if self.c_in == 1 {
+            let out = &mut out[..self.half() * 2 * self.h];
+            self.image_rows(images, [n, self.h, self.w], out);
+            out
+        } else {
+            self.image_rows(images, [self.c_in, self.h, self.w], out);
+            out
+        }
     }
 
     /// Runs `rows(image, block, sink)` for every image's every sixteen output channels, in parallel.
@@ -341,10 +305,7 @@ impl Spectral {
                     let grad_rows = |image: usize, channel: usize| grad_rows(first + image, channel);
                     let grad =
                         grad_images.as_deref_mut().map(|grad| (&*weight_rows, &mut grad[first * size..][..n * size]));
-                    match grad {
-                        None if self.c_in == 1 => self.backward_single(n, images, grad_rows, kernels),
-                        grad => self.backward_group(n, images, grad_rows, kernels, grad),
-                    }
+                    self.backward_group(n, images, grad_rows, kernels, grad);
                 }
             });
             self.kernels_from_rows(kernels, grad_weight);
@@ -367,12 +328,18 @@ impl Spectral {
         scratch::lanes(image_len + grad_len + half * column, |buffer| {
             let (image_rows, rest) = buffer.split_at_mut(image_len);
             let (grads, columns) = rest.split_at_mut(grad_len);
-            self.image_rows(images, [self.c_in, self.h, self.w], image_rows);
+            // A single channel's own gradient is asked for by nobody but tests: then its lanes are channels after all.
+            let image_rows = if grad_images.is_none() {
+                self.rows_of_images(n, images, image_rows)
+            } else {
+                self.image_rows(images, [self.c_in, self.h, self.w], image_rows);
+                image_rows
+            };
             grads.par_chunks_mut(half * 2 * self.h_out).enumerate().for_each(|(task, out)| {
                 let fill = grad_rows(task / out_blocks, task % out_blocks * LANES);
                 self.rows_forward(self.h_out, fill, out);
             });
-            let (image_rows, grads) = (&*image_rows, &*grads);
+            let grads = &*grads;
             let weight_rows = grad_images.as_ref().map(|(rows, _)| *rows);
             let task = |k: usize, kernels: &mut [Lanes], columns: &mut [Lanes]| {
                 self.grad_columns(n, k, image_rows, grads, weight_rows, kernels, columns);
@@ -397,35 +364,6 @@ impl Spectral {
                     };
                     self.rows_inverse((self.h, self.w), spectrum, &mut sink);
                 }
-            });
-        });
-    }
-
-    /// One group's share of a single-channel layer's kernels.
-    fn backward_single<F: FnMut(usize, &mut [Lanes])>(
-        &self,
-        n: usize,
-        images: &[f32],
-        grad_rows: impl Fn(usize, usize) -> F + Sync,
-        kernels: &mut [Lanes],
-    ) {
-        let (half, blocks, size) = (self.half(), Self::blocks(self.c_out), 2 * self.columns.len());
-        let shares = n.div_ceil(SHARE);
-        scratch::lanes(half * size * (1 + shares * blocks), |buffer| {
-            let (spectra, sums) = buffer.split_at_mut(half * size);
-            self.single_spectra(n, images, None, spectra);
-            let spectra = &*spectra;
-            sums.par_chunks_mut(half * size).enumerate().for_each(|(task, sums)| {
-                let (share, block) = (task / blocks, task % blocks);
-                for image in share * SHARE..n.min((share + 1) * SHARE) {
-                    let fill = grad_rows(image, block * LANES);
-                    let first = image == share * SHARE;
-                    self.single_grad(image, fill, spectra, sums, first);
-                }
-            });
-            let sums = &*sums;
-            kernels.par_chunks_mut(blocks * 2 * self.k_h).enumerate().for_each(|(k, kernels)| {
-                self.sum_shares(k, shares, sums, kernels);
             });
         });
     }
@@ -456,66 +394,13 @@ impl Spectral {
 }
 
 impl Spectral {
-    /// Products and rows back of one single-channel image; `spectra` are those of [`Spectral::single_spectra`].
-    fn single_inverse(&self, image: usize, block: usize, spectra: &[Lanes], sink: &mut dyn RowSink) {
-        let (n, count) = (self.columns.len(), self.h_out);
-        let stride = 2 * n * (1 + Self::blocks(self.c_out));
-        scratch::lanes(self.half() * 2 * count + 2 * n, |buffer| {
-            let (rows, column) = buffer.split_at_mut(self.half() * 2 * count);
-            for (k, rows) in rows.chunks_exact_mut(2 * count).enumerate() {
-                let (x, g) = (&spectra[k * stride..][..2 * n], &spectra[k * stride + (1 + block) * 2 * n..][..2 * n]);
-                simd::run(Multiply { image, x, g, out: column });
-                self.column_back(column, rows);
-            }
-            self.rows_inverse((count, self.w_out), |k| &rows[k * 2 * count..][..2 * count], sink);
-        });
-    }
-
-    /// One image's share of a single-channel weight's gradient, `sums [half][re, im][columns] += dY conj(X)` (`=` if it is the
-    /// `first`); `spectra [half][re, im][columns]` has the images in its lanes.
-    fn single_grad(
-        &self,
-        image: usize,
-        fill: impl FnMut(usize, &mut [Lanes]),
-        spectra: &[Lanes],
-        sums: &mut [Lanes],
-        first: bool,
-    ) {
-        let (n, count) = (self.columns.len(), self.h_out);
-        scratch::lanes(self.half() * 2 * count + 2 * n, |buffer| {
-            let (rows, column) = buffer.split_at_mut(self.half() * 2 * count);
-            self.rows_forward(count, fill, rows);
-            let sums = sums.chunks_exact_mut(2 * n).zip(spectra.chunks_exact(2 * n));
-            for (rows, (sums, x)) in rows.chunks_exact(2 * count).zip(sums) {
-                self.column_forward(rows, |row| row, column);
-                if first {
-                    sums.fill(Lanes::ZERO);
-                }
-                simd::run(AddConjugate { image, x, y: column, sums });
-            }
-        });
-    }
-
-    /// The shares of row frequency `k` summed, in order, transformed back to the kernel's rows and added to
-    /// `kernels [blocks][re, im][k_h]`.
-    fn sum_shares(&self, k: usize, shares: usize, sums: &[Lanes], kernels: &mut [Lanes]) {
-        let (size, blocks) = (2 * self.columns.len(), Self::blocks(self.c_out));
-        scratch::lanes(size, |column| {
-            for (block, kernel) in kernels.chunks_exact_mut(2 * self.k_h).enumerate() {
-                column.fill(Lanes::ZERO);
-                for share in 0..shares {
-                    let x = &sums[((share * blocks + block) * self.half() + k) * size..][..size];
-                    simd::run(Add { x, sums: column });
-                }
-                self.column_to_kernel(column, kernel);
-            }
-        });
-    }
-
     /// Row frequency `k` of a group: columns of images and kernels, their products, columns back to
     /// `out [n][out blocks][re, im][h_out]`.
     fn columns(&self, n: usize, k: usize, image_rows: &[Lanes], weight_rows: &[Lanes], out: &mut [Lanes]) {
         let (len, in_blocks, out_blocks) = (self.columns.len(), Self::blocks(self.c_in), Self::blocks(self.c_out));
+        if self.c_in == 1 {
+            return self.columns_of_single(k, image_rows, weight_rows, out);
+        }
         let (x_len, w_len) = (n * in_blocks * 2 * len, len * in_blocks * LANES * out_blocks * 2);
         scratch::lanes(x_len + w_len + n * out_blocks * 2 * len, |buffer| {
             let (x, rest) = buffer.split_at_mut(x_len);
@@ -525,6 +410,44 @@ impl Spectral {
             simd::run(Product { len, n, x: (in_blocks, x), w, y: (out_blocks, y) });
             for (column, out) in y.chunks_exact_mut(2 * len).zip(out.chunks_exact_mut(2 * self.h_out)) {
                 self.column_back(column, out);
+            }
+        });
+    }
+
+    /// [`Spectral::columns`] for a single input channel, whose images are the lanes.
+    fn columns_of_single(&self, k: usize, image_rows: &[Lanes], weight_rows: &[Lanes], out: &mut [Lanes]) {
+        let (size, blocks) = (2 * self.columns.len(), Self::blocks(self.c_out));
+        scratch::lanes(size * 3, |buffer| {
+            let (x, rest) = buffer.split_at_mut(size);
+            let (g, y) = rest.split_at_mut(size);
+            self.image_columns(k, self.h, image_rows, x);
+            for block in 0..blocks {
+                let rows = &weight_rows[(block * self.half() + k) * 2 * self.k_h..][..2 * self.k_h];
+                self.column_forward(rows, |r| self.tap_row(r, false), g);
+                let outputs = out.chunks_exact_mut(2 * self.h_out).skip(block).step_by(blocks);
+                for (image, out) in outputs.enumerate() {
+                    simd::run(Multiply { image, x, g, out: y });
+                    self.column_back(y, out);
+                }
+            }
+        });
+    }
+
+    /// [`Spectral::grad_columns`] for a single input channel, whose images are the lanes.
+    fn grad_columns_of_single(&self, n: usize, k: usize, image_rows: &[Lanes], grads: &[Lanes], kernels: &mut [Lanes]) {
+        let (size, blocks, count) = (2 * self.columns.len(), Self::blocks(self.c_out), self.h_out);
+        scratch::lanes(size * 3, |buffer| {
+            let (x, rest) = buffer.split_at_mut(size);
+            let (y, sums) = rest.split_at_mut(size);
+            self.image_columns(k, self.h, image_rows, x);
+            for (block, kernel) in kernels.chunks_exact_mut(2 * self.k_h).enumerate() {
+                sums.fill(Lanes::ZERO);
+                for image in 0..n {
+                    let rows = &grads[((image * blocks + block) * self.half() + k) * 2 * count..][..2 * count];
+                    self.column_forward(rows, |row| row, y);
+                    simd::run(AddConjugate { image, x, y, sums });
+                }
+                self.column_to_kernel(sums, kernel);
             }
         });
     }
@@ -542,6 +465,9 @@ impl Spectral {
         kernels: &mut [Lanes],
         columns: &mut [Lanes],
     ) {
+        if self.c_in == 1 && weight_rows.is_none() {
+            return self.grad_columns_of_single(n, k, image_rows, grads, kernels);
+        }
         let (len, in_blocks, out_blocks) = (self.columns.len(), Self::blocks(self.c_in), Self::blocks(self.c_out));
         let (x_len, g_len) = (n * in_blocks * 2 * len, n * out_blocks * 2 * len);
         // The mirrored kernels and the kernels' gradient are equally large, and needed one after the other.
@@ -729,23 +655,6 @@ impl Kernel for AddConjugate<'_> {
                     ((V::splat(x.0), V::splat(x.1)), (V::load(&y_re.0[part..]), V::load(&y_im.0[part..])));
                 y.1.mul_add(x.1, y.0.mul_add(x.0, V::load(&re.0[part..]))).store(&mut re.0[part..]);
                 y.0.mul_sub_from(x.1, y.1.mul_add(x.0, V::load(&im.0[part..]))).store(&mut im.0[part..]);
-            }
-        }
-    }
-}
-
-/// `sums += x`
-struct Add<'a> {
-    x: &'a [Lanes],
-    sums: &'a mut [Lanes],
-}
-
-impl Kernel for Add<'_> {
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        for (sum, x) in self.sums.iter_mut().zip(self.x) {
-            for part in (0..LANES).step_by(V::LANES) {
-                V::load(&sum.0[part..]).add(V::load(&x.0[part..])).store(&mut sum.0[part..]);
             }
         }
     }
