@@ -9,9 +9,10 @@
 //! cli           one file per subcommand: parse arguments, call one function, print, exit code
 //! experiments   what to train for a table, and what to report
 //! report        tables, curves, confusion matrices        (reads results; trains nothing)
-//! train         epochs, schedules, metrics, checkpoints   check  gradients held to f64 and to the other device
+//! check         gradients held to f64 and the other device  bench  what a step takes, and the least it could take
+//! train         epochs, schedules, metrics, checkpoints
 //! models        shallow, deep                             data   corpora, splits, segments, batches, pickle
-//! nn            a layer = parameters + calls on the tape  audio  decode, resample, front ends
+//! nn            a layer = parameters + calls on the tape  audio  decode, resample, front ends, augment
 //! autodiff      the reverse walk: appends gradient nodes
 //! ops           one file per operation: equation, f64 reference, CPU kernel, GPU dispatch, gradient, unit tests
 //! run           a plan: buffers and pipelines made once, then replayed on CPU or on GPU
@@ -64,6 +65,7 @@
 
 pub mod audio;
 pub mod autodiff;
+pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod data;

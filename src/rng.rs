@@ -19,15 +19,21 @@ pub fn stream(seed: u64, name: &str) -> Rng {
 }
 
 /// One round of PCG-RXS-M-XS 32/32 (Jarzynski and Olano 2020, "Hash functions for GPU rendering", listing `pcg`).
+#[inline(always)]
 pub fn pcg(value: u32) -> u32 {
     let state = value.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
     let word = ((state >> ((state >> 28) + 4)) ^ state).wrapping_mul(277_803_737);
     (word >> 22) ^ word
 }
 
-/// 32 random bits of (seed, step, node, element).
+/// 32 random bits of (seed, step, node, element): `pcg(element + prefix(seed, step, node))`.
 pub fn hash(seed: u32, step: u32, node: u32, element: u32) -> u32 {
-    pcg(element.wrapping_add(pcg(node.wrapping_add(pcg(step.wrapping_add(pcg(seed)))))))
+    pcg(element.wrapping_add(prefix(seed, step, node)))
+}
+
+/// What [`hash`] adds to the element.
+pub fn prefix(seed: u32, step: u32, node: u32) -> u32 {
+    pcg(node.wrapping_add(pcg(step.wrapping_add(pcg(seed)))))
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@
 use std::f64::consts::TAU;
 use std::path::{Path, PathBuf};
 
-use genregrad::audio::decode::{decode, is_silent};
-use genregrad::audio::mel::{LogMel, Settings};
-use genregrad::audio::{FrontEnd, SAMPLE_RATE, SEGMENT_SAMPLES, Transform};
+use genregrad::audio::cqt;
+use genregrad::audio::decode::{Part, decode, is_silent, stream};
+use genregrad::audio::features::Features;
+use genregrad::audio::mel::{FLOOR, LogMel, Settings};
+use genregrad::audio::{FrontEnd, Kind, SAMPLE_RATE, SEGMENT_SAMPLES, Transform};
 use genregrad::rng::pcg;
 use hound::{SampleFormat, WavSpec};
 use proptest::prelude::*;
@@ -255,6 +257,85 @@ fn compressed_files_decode_to_what_was_encoded() {
     }
 }
 
+/// `length` samples of `path` from `start` on.
+fn part(path: &Path, start: u64, length: Option<u64>) -> genregrad::error::Result<Vec<f32>> {
+    let mut samples = Vec::new();
+    stream(path, Part { start, length }, &mut |block| {
+        samples.extend_from_slice(block);
+        Ok(())
+    })?;
+    Ok(samples)
+}
+
+#[test]
+fn a_part_is_the_same_as_in_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let samples: Vec<f32> = (0..70_001).map(noise).collect();
+    let mut paths = ["long.flac", "long.ogg", "long.mp3", "sound.aiff", "sound_adpcm.wav"].map(golden).to_vec();
+    for (rate, channels) in [(8_000, 1), (22_050, 1), (22_050, 2), (44_100, 2), (48_000, 1)] {
+        let path = wav(&folder, spec(channels, rate, 24, SampleFormat::Int), &samples[usize::from(channels == 2)..]);
+        let name = folder.path().join(format!("{rate}-{channels}.wav"));
+        std::fs::rename(path, &name).unwrap();
+        paths.push(name);
+    }
+    paths.push(write(&folder, "a.au", &au_bytes(3, 32_000, 2, None, &[1, 2, 3, 4, 5].repeat(40_000))));
+    for path in paths {
+        let whole = decode(&path).unwrap();
+        let length = whole.len() as u64;
+        for (start, wanted) in [
+            (0, Some(1)),
+            (1, Some(5_000)),
+            (4_097, None),
+            (length / 2, Some(4_000)),
+            (length * 9 / 10, Some(length / 10)),
+            (length - 1, Some(1)),
+            (length - 1, None),
+        ] {
+            let end = wanted.map_or(length, |wanted| start + wanted);
+            let got = part(&path, start, wanted).unwrap();
+            let same = got == whole[start as usize..end as usize];
+            assert!(same, "{}: {} samples from {start} on", path.display(), got.len());
+        }
+        for (start, wanted) in
+            [(length, None), (length, Some(1)), (length - 1, Some(2)), (0, Some(length + 1)), (u64::MAX, Some(9))]
+        {
+            let line = part(&path, start, wanted).unwrap_err().one_line();
+            assert!(line.contains(" s long, but ") && line.ends_with("start earlier or take less"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn seconds_become_samples_or_an_error() {
+    assert_eq!(Part::seconds(0.0, None).unwrap(), Part::default());
+    assert_eq!(Part::seconds(1.0, Some(0.5)).unwrap(), Part { start: 22_050, length: Some(11_025) });
+    for (start, seconds) in [(-1.0, None), (f64::NAN, None), (f64::INFINITY, None), (1e300, None)] {
+        assert!(Part::seconds(start, seconds).unwrap_err().one_line().contains("expected 0 s or later"));
+    }
+    for seconds in [0.0, -1.0, 1e-9, f64::NAN, f64::INFINITY] {
+        assert!(Part::seconds(0.0, Some(seconds)).unwrap_err().one_line().contains("at least one sample"));
+    }
+}
+
+#[test]
+fn the_spectrogram_of_a_file_is_that_of_its_samples() {
+    let front_end = FrontEnd::default();
+    let samples = decode(&golden("long.ogg")).unwrap();
+    for (start, length) in [(0, samples.len()), (30_000, 20_462), (66_149, 1)] {
+        let wanted = (length < samples.len()).then_some(length as u64);
+        let features =
+            Features::of_file(&golden("long.ogg"), &front_end, Part { start: start as u64, length: wanted }).unwrap();
+        let mut expected = vec![0.0; 80 * front_end.frames(length)];
+        front_end.plan().unwrap().transform(&samples[start..start + length], &mut expected);
+        assert_eq!((features.bins, features.frames, features.samples), (80, 1 + length / 256, length as u64));
+        assert!(features.values == expected, "{length} samples from {start} on");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let loud = wav(&folder, spec(1, SAMPLE_RATE, 32, SampleFormat::Float), &[f32::MAX; 600]);
+    let error = Features::of_file(&loud, &front_end, Part::default()).unwrap_err().one_line();
+    assert!(error.ends_with("too loud: its spectrogram overflows; full scale is 1"), "{error}");
+}
+
 // ---- files that are not ----
 
 /// A WAV header and its samples, with the sizes it claims.
@@ -339,11 +420,31 @@ fn a_file_cut_anywhere_is_refused() {
             assert!(kept < 12 || line.contains("truncated"), "{kept} bytes: {line}");
         }
     }
-    for name in ["sound.flac", "sound.aiff", "sound.ogg"] {
+    for name in ["sound.flac", "sound.aiff", "sound.ogg", "sound.mp3", "long.flac", "long.ogg", "long.mp3"] {
         let bytes = std::fs::read(golden(name)).unwrap();
         let line = fault(name, &bytes[..bytes.len() * 3 / 4]);
         assert!(line.contains("truncated"), "{line}");
     }
+    // exactly between two pages or frames
+    let ogg = std::fs::read(golden("long.ogg")).unwrap();
+    let last_page = ogg.windows(4).rposition(|bytes| bytes == b"OggS").unwrap();
+    let line = fault("pages.ogg", &ogg[..last_page]);
+    assert!(line.contains("truncated: the last page of the ogg file is missing"), "{line}");
+    let mp3 = std::fs::read(golden("long.mp3")).unwrap();
+    let frames: Vec<usize> = (0..mp3.len() - 3).filter(|&i| mp3[i..i + 2] == mp3[..2]).collect();
+    let line = fault("frames.mp3", &mp3[..frames[frames.len() - 5]]);
+    assert!(line.contains("truncated: header says 96000 samples"), "{line}");
+}
+
+#[test]
+fn an_mp3_that_does_not_say_its_length_is_used_to_its_end() {
+    // without its first frame, which counts the others (and says how much of the encoder's delay to cut)
+    let folder = tempfile::tempdir().unwrap();
+    let mp3 = std::fs::read(golden("long.mp3")).unwrap();
+    let second = (4..mp3.len()).find(|&i| mp3[i..i + 2] == mp3[..2]).unwrap();
+    let whole = decode(&golden("long.mp3")).unwrap();
+    let bare = decode(&write(&folder, "bare.mp3", &mp3[second..])).unwrap();
+    assert!((whole.len()..whole.len() + 2_500).contains(&bare.len()), "{} of {}", bare.len(), whole.len());
 }
 
 #[test]
@@ -383,6 +484,7 @@ fn sound(name: &str) -> Vec<u8> {
             au_bytes(3, 44_100, 2, None, &data)
         }
         "adpcm" => std::fs::read(golden("sound_adpcm.wav")).unwrap(),
+        "flac" | "ogg" | "mp3" => std::fs::read(golden(&format!("long.{name}"))).unwrap(),
         name => std::fs::read(golden(&format!("sound.{name}"))).unwrap(),
     }
 }
@@ -400,7 +502,7 @@ proptest! {
 
     #[test]
     fn mutated_files_never_panic(
-        kind in prop::sample::select(vec!["wav", "au", "flac", "ogg", "mp3", "aiff", "adpcm"]),
+        kind in prop::sample::select(vec!["wav", "au", "flac", "ogg", "mp3", "aiff", "adpcm"]), start in 0u64..30_000,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>(), any::<u8>()), 1..8),
         kept in 0.5..1.2f64,
     ) {
@@ -412,6 +514,104 @@ proptest! {
         }
         bytes.truncate((bytes.len() as f64 * kept) as usize);
         decodes_or_fails(&format!("x.{kind}"), &bytes)?;
+        // and sought in, only an error
+        let folder = tempfile::tempdir().unwrap();
+        if let Ok(samples) = part(&write(&folder, "x", &bytes), start, Some(1_000)) {
+            prop_assert!(samples.len() == 1_000 && samples.iter().all(|x| x.is_finite()));
+        }
+    }
+
+    #[test]
+    fn any_recording_decodes_to_its_length(
+        length in prop_oneof![Just(0usize), Just(1), 2..3_000usize], channels in 1u16..=10,
+        rate in prop_oneof![prop::sample::select(vec![8_000u32, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000]),
+            1_000u32..60_000],
+        bits in prop::sample::select(vec![8u16, 16, 24, 32, 0]),
+        kind in 0..5, start in 0f64..1.2,
+        front_end in prop::sample::select(vec![Kind::Mel, Kind::Linear, Kind::Cqt, Kind::Cwt]),
+    ) {
+        let format = if bits == 0 { SampleFormat::Float } else { SampleFormat::Int };
+        let full = 1.0 - 2f32.powi(-7);
+        let level = |i: u32| match kind {
+            0 => noise(i),
+            // a constant, clipping, the smallest numbers, an impulse
+            1 => 0.25,
+            2 => if noise(i) < 0.0 { -1.0 } else { full },
+            3 => f32::from_bits(1 + i % 99),
+            _ => if i == 0 { full } else { 0.0 },
+        };
+        let samples: Vec<f32> = (0..length as u32 * u32::from(channels)).map(|i| level(i).min(full)).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = wav(&folder, spec(channels, rate, if bits == 0 { 32 } else { bits }, format), &samples);
+        let expected = (length as f64 * 22_050.0 / f64::from(rate)).round() as usize;
+        match decode(&path) {
+            Err(error) => prop_assert!(expected == 0 && error.one_line().contains("no samples"), "{}", error.one_line()),
+            Ok(got) => {
+                prop_assert_eq!(got.len(), expected);
+                // resampled, a random square rings to nearly twice its height
+                prop_assert!(got.iter().all(|x| x.abs() < 3.0), "{:?}", got.iter().find(|x| x.abs() >= 3.0));
+                if kind == 1 && rate == SAMPLE_RATE {
+                    prop_assert!(got.iter().all(|&x| x == 0.25));
+                }
+                let from = (start * expected as f64) as usize;
+                match part(&path, from as u64, None) {
+                    Ok(rest) => prop_assert!(rest == got[from..]),
+                    Err(error) => prop_assert!(from >= expected, "{}", error.one_line()),
+                }
+                let features = Features::of_file(&path, &front_end.into(), Part::default());
+                let features = features.map_err(|error| TestCaseError::fail(error.one_line()))?;
+                prop_assert!(features.values.iter().all(|x| x.is_finite() && *x >= FLOOR.ln() - 1e-5));
+            }
+        }
+    }
+
+    #[test]
+    fn any_settings_are_refused_or_work(
+        sr in prop::sample::select(vec![0u32, 1, 8_000, 22_050, u32::MAX]),
+        n_fft in prop::sample::select(vec![0usize, 1, 2, 45, 512, 2_048, usize::MAX]),
+        hop_length in prop::sample::select(vec![0usize, 1, 100, 256, usize::MAX]),
+        n_mels in prop::sample::select(vec![0usize, 1, 20, 80, 1_000, usize::MAX]),
+        fmin in prop::sample::select(vec![0f32, -1.0, 30.0, 20_000.0, f32::NAN, f32::INFINITY]),
+        fmax in prop::sample::select(vec![0f32, 4_000.0, 11_025.0, 1e9, f32::NAN, f32::INFINITY]),
+    ) {
+        let front_end = FrontEnd::Mel(Settings { sr, n_fft, hop_length, n_mels, fmin, fmax });
+        match (front_end.check(), front_end.plan()) {
+            (Err(error), Err(_)) => prop_assert!(error.one_line().starts_with("mel: "), "{}", error.one_line()),
+            (Ok(()), Err(error)) => prop_assert!(error.one_line().contains("holds no FFT bin"), "{}", error.one_line()),
+            (Err(error), Ok(_)) => prop_assert!(false, "planned in spite of: {}", error.one_line()),
+            (Ok(()), Ok(_)) => {
+                let features = Features::of_file(&golden("sound.flac"), &front_end, Part { start: 7, length: Some(3_000) });
+                let features = features.map_err(|error| TestCaseError::fail(error.one_line()))?;
+                prop_assert_eq!(features.values.len(), n_mels * (1 + 3_000 / hop_length));
+                prop_assert!(features.values.iter().all(|x| x.is_finite()));
+                let centres = front_end.centres();
+                prop_assert!(centres.len() == n_mels && centres.is_sorted() && centres.iter().all(|&hz| hz <= f64::from(sr)));
+            }
+        }
+    }
+
+    #[test]
+    fn any_notes_are_refused_or_work(
+        sr in prop::sample::select(vec![0u32, 1, 22_050, u32::MAX]),
+        hop_length in prop::sample::select(vec![0usize, 1, 100, 256, usize::MAX]),
+        n_bins in prop::sample::select(vec![0usize, 1, 20, 84, 200, usize::MAX]),
+        bins_per_octave in prop::sample::select(vec![0usize, 1, 12, 24, usize::MAX]),
+        fmin in prop::sample::select(vec![0f64, -1.0, 1e-9, 32.7, 12_000.0, 1e300, f64::NAN, f64::INFINITY]),
+        is_cwt in any::<bool>(),
+    ) {
+        let settings = cqt::Settings { sr, hop_length, n_bins, bins_per_octave, fmin };
+        let front_end = if is_cwt { FrontEnd::Cwt(settings) } else { FrontEnd::Cqt(settings) };
+        match (front_end.check(), front_end.plan()) {
+            (Err(error), Err(_)) => prop_assert!(error.one_line().contains(": "), "{}", error.one_line()),
+            (Ok(()), Ok(_)) => {
+                let features = Features::of_file(&golden("sound.flac"), &front_end, Part { start: 7, length: Some(3_000) });
+                let features = features.map_err(|error| TestCaseError::fail(error.one_line()))?;
+                prop_assert_eq!(features.values.len(), n_bins * (1 + 3_000 / hop_length));
+                prop_assert!(features.values.iter().all(|x| x.is_finite()));
+                prop_assert!(front_end.centres().is_sorted() && front_end.centres().len() == n_bins);
+            }
+            (check, plan) => prop_assert!(false, "check: {:?}, plan: {:?}", check.err(), plan.err()),
+        }
     }
 
     #[test]

@@ -226,7 +226,7 @@ fn reproduce_ends_with_tables_and_the_runs_folder() {
     assert!(good(dir, &["evaluate", "runs/reproduce-1/deep-seed1", "--device", "cpu"]).contains("identical"));
 
     // seeds, aliases, JSON
-    let more = ["--model", "shallow", "--seed", "2,3,2", "--split-seed", "1", "--json", "--quiet"];
+    let more = ["--model", "shallow", "--seed", "2,3,2", "--split-seed", "1", "--no-fuse", "--json", "--quiet"];
     let output = run(dir, &tiny("reproduce", &more));
     assert_eq!(text(&output.stderr), "");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -235,8 +235,35 @@ fn reproduce_ends_with_tables_and_the_runs_folder() {
     assert_eq!(seeds, [2, 3]);
     let config = fs::read_to_string(dir.join("runs/reproduce-2/shallow-seed3/run.toml")).unwrap();
     assert!(
-        config.contains("\nseed = 3\n") && config.contains("[data]\nsynthetic_tracks = 2\nsegments = 2\nseed = 1\n")
+        config.contains("\nseed = 3\nfuse = false\n")
+            && config.contains("[data]\nsynthetic_tracks = 2\nsegments = 2\nseed = 1\n")
     );
+}
+
+/// The losses that `train --trace` wrote.
+fn traced_losses(folder: &Path) -> Vec<f64> {
+    let steps = fs::read_to_string(folder.join("steps.csv")).unwrap();
+    steps.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn fused_and_unfused_training_give_the_same_losses() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    for (name, flags) in [("fused", &[][..]), ("single", &["--no-fuse"])] {
+        let trace = format!("{name}-trace");
+        let args = ["--model", "shallow", "--preset", "paper", "--epochs", "3", "--out", name, "--trace", &trace];
+        good(dir, &[&["train"], &TINY[..4], &TINY[6..], &args, flags].concat());
+        let settings = fs::read_to_string(dir.join(name).join("run.toml")).unwrap();
+        assert!(settings.contains(&format!("\nfuse = {}\n", name == "fused")), "{settings}");
+        // evaluated as it was trained
+        assert!(good(dir, &["evaluate", name, "--device", "cpu"]).ends_with("\nidentical to results.json\n"));
+    }
+    let [fused, single] = ["fused-trace", "single-trace"].map(|trace| traced_losses(&dir.join(trace)));
+    assert_eq!(fused.len(), 6);
+    for (fused, single) in fused.iter().zip(&single) {
+        assert!((fused / single - 1.0).abs() < 1e-5, "{fused} {single}");
+    }
 }
 
 #[test]
@@ -274,6 +301,67 @@ fn prepared_files_train_like_what_they_were_made_of() {
     assert!(said.ends_with("not compared with results.json\n"), "{said}");
     fs::rename(dir.join("genres/waltz"), dir.join("genres/zydeco")).unwrap();
     bad(dir, &["evaluate", "a", "--device", "cpu", "--quiet"], 1, "genres are ambient, zydeco; the run was trained on");
+}
+
+#[test]
+fn augmentation_multiplies_the_training_set_and_leaves_the_test_set_alone() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    genres(&dir.join("genres"));
+    let counts = |report: &Value| {
+        let data = &report["data"];
+        ["train_tracks", "train_segments", "train_deformed", "test_segments"].map(|key| data[key].as_u64().unwrap())
+    };
+    let train =
+        ["train", "--model", "shallow", "--data", "genres", "--segments", "2", "--epochs", "1", "--max-steps", "1"];
+    let train = [&train[..], &["--device", "cpu", "--json"]].concat();
+    let output = run(dir, &[&train[..], &["--augment", "--cache", "cache", "--out", "a"]].concat());
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && stderr.contains("200 segments (192 of them deformed) of 4 tracks"), "{stderr}");
+    assert_eq!(counts(&serde_json::from_str(&stdout).unwrap()), [4, 200, 192, 4]);
+    assert!(fs::read_to_string(dir.join("a/run.toml")).unwrap().contains("\naugment = true\n"));
+    let said = good(dir, &["evaluate", "a", "--device", "cpu", "--cache", "cache", "--quiet"]);
+    assert!(said.ends_with("\nidentical to results.json\n"), "{said}");
+    assert_eq!(fs::read_dir(dir.join("cache")).unwrap().count(), 1);
+
+    // the cache, other threads and a prepared file change nothing
+    let weights = |folder: &str| fs::read(dir.join(folder).join("checkpoint.safetensors")).unwrap();
+    good(dir, &[&train[..], &["--augment=true", "--threads", "3", "--out", "b"]].concat());
+    good(dir, &["prepare", "genres", "--segments", "2", "--augment", "--out", "x.safetensors", "--quiet"]);
+    good(
+        dir,
+        &[
+            "train",
+            "--config",
+            "a/run.toml",
+            "--data",
+            "x.safetensors",
+            "--max-steps",
+            "1",
+            "--device",
+            "cpu",
+            "--out",
+            "c",
+        ],
+    );
+    assert!(weights("a") == weights("b") && weights("a") == weights("c"));
+    let file = fs::read(dir.join("x.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&file).unwrap();
+    assert_eq!(read_tensor(&file, "train.deformed").shape(), [200]);
+    assert!(file.tensor("test.deformed").is_err());
+
+    // it can be taken back, and needs audio
+    let again = ["train", "--config", "a/run.toml", "--augment=false", "--max-steps", "1", "--device", "cpu", "--json"];
+    assert_eq!(counts(&good_json(dir, &[&again[..], &["--out", "d"]].concat())), [4, 8, 0, 4]);
+    good(dir, &["prepare", "genres", "--segments", "2", "--out", "plain.safetensors", "--quiet"]);
+    let augmented = ["train", "--model", "shallow", "--augment", "--device", "cpu", "--data"];
+    let what = "plain.safetensors: holds no deformed segments, and augmentation needs audio: prepare the tracks with --augment";
+    bad(dir, &[&augmented[..], &["plain.safetensors"]].concat(), 1, what);
+    fs::write(dir.join("course.pkl"), [pickled(4, 4), pickled(2, 2)].concat()).unwrap();
+    let what = "course.pkl: holds single segments, and augmentation needs the audio of whole tracks: give their folder";
+    bad(dir, &[&augmented[..], &["course.pkl"]].concat(), 1, what);
+    let output = run(dir, &["train", "--model", "shallow", "--augment=often"]);
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]
@@ -445,6 +533,9 @@ fn nonsense_is_refused_before_any_work() {
     }
     bad(dir, &["train", "--model", "deep", "--device", "abacus"], 1, "device: ");
     bad(dir, &["gradcheck", "--device", "abacus"], 1, "device: ");
+    bad(dir, &["bench", "--device", "abacus"], 1, "device: ");
+    bad(dir, &["bench", "--device", "cpu", "--batch", "0"], 2, "batch: expected 1 to 4096, got 0");
+    bad(dir, &["bench", "--device", "cpu", "--batch", "4097"], 2, "batch: expected 1 to 4096, got 4097");
     bad(dir, &["evaluate", "."], 2, ".: not a run's folder");
     bad(dir, &["train", "--config", "run.toml"], 1, "run.toml: cannot read");
     fs::write(dir.join("run.toml"), "preset = \"report\"\nmodel = \"wide\"\n").unwrap();
@@ -465,6 +556,10 @@ fn nonsense_is_refused_before_any_work() {
         (&["train", "--model", "deep", "--conv-bias", "maybe"], "true, false"),
         (&["prepare"], "--out"),
         (&["reproduce", "--what"], "--what"),
+        (&["bench", "--model", "wide"], "shallow, deep"),
+        (&["bench", "--steps", "0"], "0 is not in 1..=1000000"),
+        (&["bench", "--front-end", "mel", "--batch", "3"], "cannot be used with '--batch"),
+        (&["bench", "--front-end", "mel", "--segments", "0"], "0 is not in 1..=100000"),
         (&["dance"], "dance"),
         (&[], "Usage"),
     ] {
@@ -486,6 +581,35 @@ fn features_and_devices_say_what_they_see() {
     if cfg!(unix) {
         bad(dir, &["features", "a.wav", "--npy", "/dev/null"], 2, "/dev/null: a device or a pipe; name a file");
     }
+    let said = good(dir, &["features", "a.wav", "--png", "a.png", "--start", "0.1", "--seconds", "0.928"]);
+    assert!(
+        said.starts_with("a.wav: 0.928 s from 0.1 s on, [80, 80] log") && said.ends_with("written to a.png\n"),
+        "{said}"
+    );
+    assert!(fs::read(dir.join("a.png")).unwrap().starts_with(b"\x89PNG\r\n\x1a\n"));
+    for kind in ["cqt", "linear", "cwt"] {
+        let said = good(dir, &["features", "a.wav", "--front-end", kind, "--n-bins", "84", "--png", "c.png"]);
+        assert!(said.starts_with("a.wav: 1.134 s, [84, 98] log amplitudes from "), "{said}");
+    }
+    let report = good_json(dir, &["features", "a.wav", "--png", "b.png", "--npy", "b.npy", "--start", "1", "--json"]);
+    assert_eq!((&report["png"], &report["npy"], &report["start"]), (&"b.png".into(), &"b.npy".into(), &1.0.into()));
+    for (flags, code, what) in [
+        (&["--start", "2"][..], 1, "a.wav: only 1.134 s long, but 2.000 s was asked for: start earlier or take less"),
+        (&["--start", "1", "--seconds", "0.2"], 1, "but 1.000 s to 1.200 s was asked for: start earlier or take less"),
+        (&["--front-end", "cqt", "--n-bins", "200"], 2, "cqt: 200 bins from"),
+        (&["--n-bins", "0"], 2, "mel: n_mels must be at least 1, got 0"),
+        (&["--start", "-1"], 2, "a start of -1 s: expected 0 s or later"),
+        (&["--start", "nan"], 2, "a start of NaN s: expected 0 s or later"),
+        (&["--seconds", "0"], 2, "a length of 0 s: expected at least one sample"),
+        (&["--seconds", "-3"], 2, "a length of -3 s: expected at least one sample"),
+        (&["--npy", "x", "--png", "x"], 2, "x: named by both --npy and --png; name two files"),
+        (&["--png", "a.wav"], 2, "a.wav: the audio file itself; name another --png"),
+        (&["--png", "none/a.png"], 1, "none/a.png: cannot write"),
+        (&["--png", "."], 2, ".: a folder; name a file"),
+    ] {
+        bad(dir, &[&["features", "a.wav"], flags].concat(), code, what);
+    }
+    assert!(!dir.join("x").exists());
     let bytes = fs::read(dir.join("a.npy")).unwrap();
     let file = npyz::NpyFile::new(&bytes[..]).unwrap();
     assert_eq!(file.shape(), [80, 98]);
@@ -501,6 +625,67 @@ fn features_and_devices_say_what_they_see() {
     }
     let said = good(dir, &["devices"]);
     assert!(said.contains(&format!("--device auto takes {}", report["auto"].as_str().unwrap())), "{said}");
+}
+
+#[test]
+fn bench_times_what_a_run_replays() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let few = ["bench", "--steps", "3", "--warmup", "1", "--threads", "1", "--json", "--quiet"];
+    let positive = |report: &Value, key: &str| {
+        let value = report[key].as_f64().unwrap_or_else(|| panic!("{key} of {report}"));
+        assert!(value > 0.0, "{key} of {report}");
+        value
+    };
+    let times = |report: &Value| {
+        let [median, min, max] = ["median_ms", "min_ms", "max_ms"].map(|key| positive(report, key));
+        assert!(min <= median && median <= max, "{report}");
+        if cfg!(target_os = "linux") {
+            positive(report, "peak_rss_mb");
+        }
+        median
+    };
+
+    let report = good_json(dir, &[&few[..], &["--device", "cpu", "--batch", "2"]].concat());
+    let expected = serde_json::json!({
+        "model": "shallow", "preset": "report", "what": "step", "batch": 2, "fused": true, "threads": 1, "steps": 3,
+        "warmup": 1, "floor": null,
+    });
+    expected.as_object().unwrap().iter().for_each(|(key, value)| assert_eq!(&report[key], value, "{key}"));
+    assert!(report["device"].as_str().unwrap().ends_with(", 1 thread"), "{report}");
+    let median = times(&report);
+    // 2 images; convolutions forward and their weights' gradients, dense layers three times
+    let gflop = 2.0 * 2.0 * (2.0 * 6_400.0 * 16.0 * 650.0 + 3.0 * 2_050_000.0) / 1e9;
+    assert!((positive(&report, "gflop") / gflop - 1.0).abs() < 1e-9, "{report}");
+    assert!((positive(&report, "gflops") * median / (1e3 * gflop) - 1.0).abs() < 1e-9, "{report}");
+    assert!((positive(&report, "samples_per_s") * median / 2e3 - 1.0).abs() < 1e-9, "{report}");
+
+    let textbook =
+        ["--device", "cpu", "--batch", "1", "--model", "deep", "--preset", "paper", "--forward", "--no-fuse"];
+    let report = good_json(dir, &[&few[..], &textbook, &["--floor"]].concat());
+    assert_eq!(
+        (&report["what"], &report["fused"], &report["preset"]),
+        (&"forward".into(), &false.into(), &"paper".into())
+    );
+    let floor = &report["floor"];
+    let peak = positive(floor, "peak_gflops");
+    assert!(
+        (positive(floor, "arithmetic_ms") * peak / positive(&report, "gflop") / 1e3 - 1.0).abs() < 1e-9,
+        "{report}"
+    );
+    assert_eq!(floor["arithmetic_ms"], floor["arithmetic_at_winners_ms"]);
+    let bytes = 4.0 * 1_280_002.0;
+    let memory = positive(floor, "memory_ms") * positive(floor, "triad_gb_per_s");
+    assert!((memory * 1e6 / bytes - 1.0).abs() < 1e-9, "{report}");
+    times(&report);
+
+    let report = good_json(dir, &[&few[..], &["--front-end", "mel", "--segments", "5"]].concat());
+    assert_eq!((&report["front_end"], &report["segments"]), (&"mel".into(), &5.into()), "{report}");
+    assert!((positive(&report, "segments_per_s") * times(&report) / 5e3 - 1.0).abs() < 1e-9, "{report}");
+
+    let said = good(dir, &["bench", "--device", "cpu", "--batch", "1", "--steps", "1", "--warmup", "0", "--quiet"]);
+    assert!(said.starts_with("shallow net, preset report, training step, batch 1, fused\nCPU: "), "{said}");
+    assert!(said.contains("of 1, after 0 not timed") && said.contains("GFLOP/s"), "{said}");
 }
 
 #[test]

@@ -137,6 +137,18 @@ fn a_second_copy_of_a_track_is_left_out() {
     assert_eq!(listing.classes[0].files.len(), 2);
     let expected = (PathBuf::from("blues/blues.00000.wav"), "a second copy of blues.00000.au".to_owned());
     assert_eq!(listing.ignored, [expected]);
+    // but where the first copy is bad, the second is the track
+    let corpus = folder::corpus(&listing, &SETTINGS(), &quiet).unwrap();
+    let names = &whole(&corpus).track_names;
+    assert_eq!(names.iter().filter(|name| *name == "blues.00000").count(), 1, "{names:?}");
+    let [(path, reason)] = &corpus.skipped[..] else { panic!("{:?}", corpus.skipped) };
+    assert_eq!(path, Path::new("blues/blues.00000.au"));
+    assert!(reason.ends_with("; blues/blues.00000.wav is used instead"), "{reason}");
+    // and with it mended, the first again, with the same segments
+    fs::copy(root.path().join("blues/blues.00000.wav"), root.path().join("blues/blues.00000.au")).unwrap();
+    let mended = folder::corpus(&listing, &SETTINGS(), &quiet).unwrap();
+    assert_eq!(mended.skipped, listing.ignored);
+    assert_eq!(whole(&mended), whole(&corpus));
 }
 
 #[test]

@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["audio"],
     &["data"],
     &["train"],
-    &["check"],
+    &["check", "bench"],
     &["report"],
     &["experiments"],
     &["cli"],

@@ -48,6 +48,7 @@ fn run(model: Architecture, seed: u64, epochs: u32, raw: f64) -> Run {
                 train_tracks: 120,
                 test_tracks: 40,
                 train_segments: 1800,
+                train_deformed: 0,
                 test_segments: 600,
                 spectrogram: [80, 80],
             },
@@ -102,6 +103,22 @@ fn assert_well_formed(svg: &str) {
 /// The lines of `text` that hold all of `parts`.
 fn lines<'a>(text: &'a str, parts: &[&str]) -> Vec<&'a str> {
     text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).collect()
+}
+
+#[test]
+fn an_augmented_run_stands_beside_the_papers_augmented_one() {
+    let mut augmented = run(Deep, 1, 100, 70.0);
+    augmented.config.data.augment = true;
+    augmented.results.data.train_deformed = 5_760;
+    let text = tables::replication_markdown(&[run(Deep, 1, 100, 68.0), augmented]);
+    for (parts, rows) in [
+        (["paper, table 2", "65.69 ± 1.23"], 1),
+        (["paper, table 2", "68.31 ± 2.68"], 1),
+        (["ours", "68.00"], 1),
+        (["augmentation", "70.00"], 1),
+    ] {
+        assert_eq!(lines(&text, &parts).len(), rows, "{parts:?} in\n{text}");
+    }
 }
 
 #[test]

@@ -19,6 +19,16 @@ const OMEGA_0: f64 = 6.0;
 /// Widths after which the Gaussian counts as zero: there it is exp(-28) = 6e-13.
 const REACH: f64 = 7.5;
 
+/// The width of bin `k`'s Gaussian, samples.
+fn width(settings: &Settings, k: usize) -> f64 {
+    OMEGA_0 * f64::from(settings.sr) / (TAU * settings.frequency(k))
+}
+
+/// How many samples on either side of a frame's middle bin `k`'s wavelet takes.
+pub(super) fn half_length(settings: &Settings, k: usize) -> usize {
+    (REACH * width(settings, k)).ceil() as usize
+}
+
 /// The wavelets, as the sums over sample pairs that [`Bank`] takes.
 ///
 /// With the width `s = ω0 sr / (2 pi f)` in samples,
@@ -29,9 +39,9 @@ const REACH: f64 = 7.5;
 /// sample after `t hop`, as the constant-Q's are.
 fn halves(settings: &Settings) -> Vec<Half> {
     let half = |k: usize| {
-        let width = OMEGA_0 * f64::from(settings.sr) / (TAU * settings.frequency(k));
+        let width = width(settings, k);
         let scale = PI.powf(-0.25) / width.sqrt();
-        let m = (REACH * width).ceil() as usize;
+        let m = half_length(settings, k);
         let taps = |wave: fn(f64) -> f64, mean: f64| {
             let tap = |i: usize| {
                 let u = (i as f64 + 0.5) / width;

@@ -1,8 +1,9 @@
 //! Any audio file to mono samples at the study's rate.
 //!
 //! What a file is, its first bytes say, not its name. Packets are decoded one by one, mixed down and resampled as they
-//! come: only the result is ever held whole. A file that is not entirely there is refused, not used as far as it goes:
-//! a training set should not depend on how a download ended.
+//! come: [`stream`] hands them on at once, [`decode`] gathers them, and only the result is ever held whole. A file that
+//! is not entirely there is refused, not used as far as it goes: a training set should not depend on how a download
+//! ended. (An MP3 without a Xing or Info header does not say how long it is: one that ends early is a shorter one.)
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
@@ -13,7 +14,8 @@ use symphonia::core::codecs::CodecParameters;
 use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions, well_known};
 use symphonia::core::errors::Error as Fault;
 use symphonia::core::formats::probe::Hint;
-use symphonia::core::formats::{FormatOptions, TrackType};
+use symphonia::core::formats::well_known::FORMAT_ID_WAVE;
+use symphonia::core::formats::{FormatOptions, FormatReader, SeekMode, SeekTo, TrackType};
 use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
@@ -21,7 +23,7 @@ use symphonia::core::units::{Duration, Timestamp};
 
 use super::SAMPLE_RATE;
 use super::pcm::{self, Pcm};
-use super::resample::Resample;
+use super::resample::{Resample, resampled_length};
 use crate::error::{Error, Result};
 
 /// Sample rates that are believed, Hz.
@@ -32,6 +34,48 @@ const CHANNELS: std::ops::RangeInclusive<usize> = 1..=64;
 
 /// Frames of PCM decoded at a time.
 const PCM_FRAMES: u64 = 4096;
+
+/// Frames before the place that is sought at which decoding starts: a lossy codec builds on what came before.
+const RUN_UP: u64 = 1 << 14;
+
+/// An MP3 may lack so many frames of what its header says: encoders disagree about counting the header itself.
+const MP3_SLACK: u64 = 2 * 1_152;
+
+/// A part of a recording, in samples at [`SAMPLE_RATE`]; the default is all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Part {
+    /// The first sample.
+    pub start: u64,
+    /// How many samples; `None` is all that follow.
+    pub length: Option<u64>,
+}
+
+impl Part {
+    /// From `start` seconds on, `seconds` long.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a time that is negative or not finite, or a length of nothing.
+    pub fn seconds(start: f64, seconds: Option<f64>) -> Result<Part> {
+        // 100 years: beyond any recording, and well within 64 bits
+        const LONGEST: f64 = 3e9;
+        let samples = |seconds: f64| (seconds * f64::from(SAMPLE_RATE)).round() as u64;
+        if !(0.0..=LONGEST).contains(&start) {
+            return Err(Error::Config(format!("a start of {start} s: expected 0 s or later")));
+        }
+        match seconds {
+            Some(seconds) if !(seconds <= LONGEST && samples(seconds) > 0) => {
+                let least = 1.0 / f64::from(SAMPLE_RATE);
+                Err(Error::Config(format!("a length of {seconds} s: expected at least one sample, {least:.6} s")))
+            }
+            _ => Ok(Part { start: samples(start), length: seconds.map(samples) }),
+        }
+    }
+
+    /// The sample after the last one.
+    fn end(&self) -> u64 {
+        self.length.map_or(u64::MAX, |length| self.start.saturating_add(length))
+    }
+}
 
 /// Decodes the audio file `path`: mono, [`SAMPLE_RATE`], full scale = 1.
 ///
@@ -44,6 +88,21 @@ const PCM_FRAMES: u64 = 4096;
 /// A file that cannot be read, is not audio, is truncated or says more than it holds, has no samples, or has samples
 /// that are not numbers.
 pub fn decode(path: &Path) -> Result<Vec<f32>> {
+    let mut samples = Vec::new();
+    stream(path, Part::default(), &mut |block| {
+        samples.extend_from_slice(block);
+        Ok(())
+    })?;
+    Ok(samples)
+}
+
+/// Hands `part` of what [`decode`] yields to `sink`, block by block: a file of any length in little memory.
+///
+/// A part is sought, not decoded up to; its samples are those of the whole file's.
+///
+/// # Errors
+/// Those of [`decode`], as far as the file was read; a part that reaches beyond its end; what `sink` returns.
+pub fn stream(path: &Path, part: Part, sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
     let mut file = File::open(path).map_err(Error::io("cannot open", path))?;
     let about = file.metadata().map_err(Error::io("cannot read", path))?;
     if !about.is_file() {
@@ -52,7 +111,7 @@ pub fn decode(path: &Path) -> Result<Vec<f32>> {
     let length = about.len();
     let mut magic = Vec::with_capacity(12);
     Read::by_ref(&mut file).take(12).read_to_end(&mut magic).map_err(Error::io("cannot read", path))?;
-    let mut mono = Mono::new(path);
+    let mut mono = Mono::new(path, part, sink);
     match Kind::of(path, &magic)? {
         Kind::Wav => match pcm::wav(path, &mut file, length)? {
             Some(pcm) => decode_pcm(path, file, &pcm, &mut mono)?,
@@ -64,6 +123,10 @@ pub fn decode(path: &Path) -> Result<Vec<f32>> {
         }
         Kind::Aiff => {
             pcm::check_aiff(path, &mut file, length)?;
+            decode_container(path, file, &mut mono)?;
+        }
+        Kind::Ogg => {
+            pcm::check_ogg(path, &mut file, length)?;
             decode_container(path, file, &mut mono)?;
         }
         Kind::Compressed => decode_container(path, file, &mut mono)?,
@@ -81,7 +144,8 @@ enum Kind {
     Wav,
     Au,
     Aiff,
-    /// FLAC, Ogg or MP3: symphonia finds out.
+    Ogg,
+    /// FLAC or MP3: symphonia finds out.
     Compressed,
 }
 
@@ -94,9 +158,8 @@ impl Kind {
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E'] => Ok(Kind::Wav),
             [b'F', b'O', b'R', b'M', _, _, _, _, b'A', b'I', b'F', b'F' | b'C'] => Ok(Kind::Aiff),
             [b'.', b's', b'n', b'd', ..] => Ok(Kind::Au),
-            [b'f', b'L', b'a', b'C', ..] | [b'O', b'g', b'g', b'S', ..] | [b'I', b'D', b'3', ..] => {
-                Ok(Kind::Compressed)
-            }
+            [b'O', b'g', b'g', b'S', ..] => Ok(Kind::Ogg),
+            [b'f', b'L', b'a', b'C', ..] | [b'I', b'D', b'3', ..] => Ok(Kind::Compressed),
             bytes if mp3(bytes) => Ok(Kind::Compressed),
             _ => Err(not_audio(path)),
         }
@@ -124,14 +187,17 @@ fn decode_pcm(path: &Path, mut file: File, pcm: &Pcm, mono: &mut Mono) -> Result
     mono.check(pcm.rate, pcm.channels.into())?;
     let mut parameters = AudioCodecParameters::new();
     parameters.for_codec(pcm.codec).with_sample_rate(pcm.rate).with_channels(Channels::Discrete(pcm.channels));
-    let mut decoder = make_decoder(path, &parameters)?;
-    file.seek(SeekFrom::Start(pcm.start)).map_err(Error::io("cannot read", path))?;
-    let mut reader = BufReader::new(file);
+    let mut decoder = make_decoder(path, &parameters, true)?;
     let frame = u64::from(pcm.width) * u64::from(pcm.channels);
-    let mut left = pcm.bytes / frame;
-    while left > 0 {
+    let total = pcm.bytes / frame;
+    let from = mono.from.min(total);
+    mono.seek(from);
+    file.seek(SeekFrom::Start(pcm.start + from * frame)).map_err(Error::io("cannot read", path))?;
+    let mut reader = BufReader::new(file);
+    let mut left = total - from;
+    while left > 0 && !mono.is_done() {
         let frames = left.min(PCM_FRAMES);
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity((frames * frame) as usize);
         reader.by_ref().take(frames * frame).read_to_end(&mut bytes).map_err(Error::io("cannot read", path))?;
         if bytes.len() as u64 != frames * frame {
             return Err(truncated(path));
@@ -152,33 +218,67 @@ fn decode_container(path: &Path, mut file: File, mono: &mut Mono) -> Result<()> 
             Fault::IoError(_) => undecodable(path, &fault),
             _ => not_audio(path),
         })?;
-    let (id, frames, parameters) = match format.default_track(TrackType::Audio) {
+    let (track, parameters) = match format.default_track(TrackType::Audio) {
         Some(track) => match &track.codec_params {
-            Some(CodecParameters::Audio(parameters)) => (track.id, track.num_frames, parameters.clone()),
+            Some(CodecParameters::Audio(parameters)) => (track.clone(), parameters.clone()),
             _ => return Err(Error::audio(path, "an audio stream of unknown coding")),
         },
         None => return Err(Error::audio(path, "holds no audio stream")),
     };
-    let mut decoder = make_decoder(path, &parameters)?;
+    let is_mp3 = parameters.codec == well_known::CODEC_ID_MP3;
+    // Without a header that counts an MP3's frames, symphonia guesses how many there are: nothing may be cut by a guess.
+    let counted = !is_mp3 || track.delay.is_some();
+    let mut decoder = make_decoder(path, &parameters, counted)?;
+    let mut sought = mono.part.start > 0 && {
+        if let (Some(rate), Some(channels)) = (parameters.sample_rate, &parameters.channels) {
+            mono.check(rate, channels.count())?;
+        }
+        // of a wav with blocks of ADPCM symphonia takes blocks for samples
+        let far = mono.from > RUN_UP && format.format_info().format != FORMAT_ID_WAVE;
+        if far {
+            seek(path, format.as_mut(), track.id, mono.from - RUN_UP)?;
+        }
+        far
+    };
     let mut damage = None;
-    while let Some(packet) = format.next_packet().map_err(|fault| undecodable(path, &fault))? {
-        if packet.track_id != id {
+    while !mono.is_done()
+        && let Some(packet) = format.next_packet().map_err(|fault| undecodable(path, &fault))?
+    {
+        if packet.track_id != track.id {
             continue;
         }
-        match decoder.decode(&packet) {
-            Ok(buffer) => mono.push(&buffer)?,
+        let buffer = match decoder.decode(&packet) {
+            Ok(buffer) if buffer.frames() == 0 => continue,
+            Ok(buffer) => buffer,
             // one bad packet is skipped, as players do: an mp3 cut from a stream starts with some
-            Err(fault @ Fault::DecodeError(_)) => damage = Some(fault),
+            Err(fault @ Fault::DecodeError(_)) => {
+                damage = Some(fault);
+                continue;
+            }
             Err(fault) => return Err(undecodable(path, &fault)),
+        };
+        if sought {
+            let frame = packet.pts.get().max(0) as u64;
+            if frame > mono.from {
+                return Err(Error::audio(path, "its packets cannot be found by time: convert it to another format"));
+            }
+            mono.seek(frame);
+            sought = false;
         }
+        mono.push(&buffer)?;
     }
     if let (0, Some(fault)) = (mono.frames, damage) {
         return Err(undecodable(path, &fault));
     }
-    // only FLAC says beforehand, and exactly, how much there is
-    if parameters.codec == well_known::CODEC_ID_FLAC
-        && let Some(said) = frames
-        && said > mono.frames
+    // FLAC says beforehand, and exactly, how much there is; an MP3 whose header counts its frames, nearly so
+    let slack = match parameters.codec {
+        well_known::CODEC_ID_FLAC => Some(0),
+        well_known::CODEC_ID_MP3 if counted => Some(MP3_SLACK),
+        _ => None,
+    };
+    if let (Some(slack), Some(said)) = (slack, track.num_frames)
+        && !mono.is_done()
+        && said > mono.frames + slack
     {
         let fault = format!("truncated: header says {said} samples, {} could be decoded", mono.frames);
         return Err(Error::audio(path, fault));
@@ -186,33 +286,60 @@ fn decode_container(path: &Path, mut file: File, mono: &mut Mono) -> Result<()> 
     Ok(())
 }
 
-fn make_decoder(path: &Path, parameters: &AudioCodecParameters) -> Result<Box<dyn AudioDecoder>> {
+/// Moves to a packet at or before `frame`, or to the start if there is none.
+fn seek(path: &Path, format: &mut dyn FormatReader, track_id: u32, frame: u64) -> Result<()> {
+    let mut to = |frame| {
+        let ts = Timestamp::new(frame);
+        format.seek(SeekMode::Accurate, SeekTo::Timestamp { ts, track_id })
+    };
+    let sought = match to(frame.try_into().unwrap_or(i64::MAX)) {
+        // beyond the end, or so a guess at the length says: all packets together will tell
+        Err(Fault::SeekError(_)) => to(0),
+        sought => sought,
+    };
+    sought.map(drop).map_err(|fault| undecodable(path, &fault))
+}
+
+fn make_decoder(path: &Path, parameters: &AudioCodecParameters, gapless: bool) -> Result<Box<dyn AudioDecoder>> {
     symphonia::default::get_codecs()
-        .make_audio_decoder(parameters, &AudioDecoderOptions::default())
+        .make_audio_decoder(parameters, &AudioDecoderOptions::default().gapless(gapless))
         .map_err(|fault| undecodable(path, &fault))
 }
 
-/// Gathers decoded packets: mixed down, checked, resampled.
+/// Turns decoded packets into the part that is wanted: mixed down, checked, resampled, cut, handed on.
 struct Mono<'a> {
     path: &'a Path,
+    part: Part,
+    sink: &'a mut dyn FnMut(&[f32]) -> Result<()>,
     /// Rate in Hz and number of channels, once known.
     format: Option<(u32, usize)>,
     resample: Option<Resample>,
-    samples: Vec<f32>,
-    /// Frames received, at the file's rate.
+    /// The first frame, at the file's rate, that the part depends on.
+    from: u64,
+    /// The next frame that will come, at the file's rate.
     frames: u64,
+    /// The next sample that will come out of the resampler.
+    at: u64,
     interleaved: Vec<f32>,
     mixed: Vec<f32>,
+    resampled: Vec<f32>,
 }
 
 impl<'a> Mono<'a> {
-    fn new(path: &'a Path) -> Self {
-        let (samples, interleaved, mixed) = (Vec::new(), Vec::new(), Vec::new());
-        Mono { path, format: None, resample: None, samples, frames: 0, interleaved, mixed }
+    fn new(path: &'a Path, part: Part, sink: &'a mut dyn FnMut(&[f32]) -> Result<()>) -> Self {
+        let (interleaved, mixed, resampled) = (Vec::new(), Vec::new(), Vec::new());
+        let (format, resample, from, frames, at) = (None, None, 0, 0, 0);
+        Mono { path, part, sink, format, resample, from, frames, at, interleaved, mixed, resampled }
     }
 
     fn fault(&self, message: impl Into<String>) -> Error {
         Error::audio(self.path, message)
+    }
+
+    /// True if all that is wanted has been handed on.
+    fn is_done(&self) -> bool {
+        let end = self.part.end();
+        end > self.part.start && self.at >= end
     }
 
     /// Refuses what no recording has, and a format that changes on the way.
@@ -227,51 +354,93 @@ impl<'a> Mono<'a> {
             return Err(self.fault(format!("a sample rate of {rate} Hz: expected {low} to {high} Hz")));
         }
         if !CHANNELS.contains(&channels) {
-            return Err(self.fault(format!(
-                "{channels} channels: expected {} to {}",
-                CHANNELS.start(),
-                CHANNELS.end()
-            )));
-        }
-        if rate != SAMPLE_RATE {
-            self.resample = Some(Resample::new(rate).map_err(|message| self.fault(message))?);
+            let (low, high) = (CHANNELS.start(), CHANNELS.end());
+            return Err(self.fault(format!("{channels} channels: expected {low} to {high}")));
         }
         self.format = Some((rate, channels));
+        if rate == SAMPLE_RATE {
+            (self.from, self.at) = (self.part.start, self.part.start);
+        } else {
+            let mut resample = Resample::new(rate).map_err(|message| self.fault(message))?;
+            (self.from, self.at) = resample.start_before(self.part.start);
+            self.resample = Some(resample);
+        }
         Ok(())
+    }
+
+    /// The next frame will be `frame`.
+    fn seek(&mut self, frame: u64) {
+        self.frames = frame;
     }
 
     fn push(&mut self, buffer: &GenericAudioBufferRef) -> Result<()> {
         let channels = buffer.spec().channels().count();
         self.check(buffer.spec().rate(), channels)?;
+        let frames = buffer.frames() as u64;
+        let unneeded = self.from.saturating_sub(self.frames).min(frames);
+        let first = self.frames + unneeded;
+        self.frames += frames;
+        if unneeded == frames {
+            return Ok(());
+        }
         buffer.copy_to_vec_interleaved(&mut self.interleaved);
         self.mixed.clear();
         let scale = 1.0 / channels as f32;
-        self.mixed.extend(self.interleaved.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() * scale));
+        let needed = self.interleaved.chunks_exact(channels).skip(unneeded as usize);
+        self.mixed.extend(needed.map(|frame| frame.iter().sum::<f32>() * scale));
         if let Some(bad) = self.mixed.iter().position(|x| !x.is_finite()) {
-            return Err(self.fault(format!("sample {} is not a number", self.frames + bad as u64)));
+            return Err(self.fault(format!("sample {} is not a number", first + bad as u64)));
         }
-        self.frames += self.mixed.len() as u64;
-        match &mut self.resample {
-            None => self.samples.extend_from_slice(&self.mixed),
-            Some(resample) => {
-                resample.push(&self.mixed, &mut self.samples).map_err(|message| Error::audio(self.path, message))?;
-            }
+        if let Some(resample) = &mut self.resample {
+            self.resampled.clear();
+            resample.push(&self.mixed, &mut self.resampled).map_err(|message| Error::audio(self.path, message))?;
+        } else {
+            std::mem::swap(&mut self.mixed, &mut self.resampled);
         }
-        Ok(())
+        self.hand_on()
     }
 
-    fn finish(mut self) -> Result<Vec<f32>> {
-        if let Some(resample) = self.resample.take() {
-            resample.finish(&mut self.samples).map_err(|message| self.fault(message))?;
-            // absurdly loud floats can overflow in the filter
-            if let Some(bad) = self.samples.iter().position(|x| !x.is_finite()) {
-                return Err(self.fault(format!("sample {bad} is not a number after resampling")));
-            }
+    /// Hands on what of `resampled` belongs to the part.
+    fn hand_on(&mut self) -> Result<()> {
+        let before = self.at;
+        self.at += self.resampled.len() as u64;
+        let within = |sample: u64| sample.clamp(before, self.at) - before;
+        let wanted = within(self.part.start) as usize..within(self.part.end()) as usize;
+        if wanted.is_empty() {
+            return Ok(());
         }
-        if self.samples.is_empty() {
+        let block = &self.resampled[wanted];
+        // absurdly loud floats can overflow in the filter
+        if let Some(bad) = block.iter().position(|x| !x.is_finite()) {
+            return Err(self.fault(format!("sample {bad} is not a number after resampling")));
+        }
+        (self.sink)(block)
+    }
+
+    fn finish(mut self) -> Result<()> {
+        if let Some(resample) = self.resample.take()
+            && !self.is_done()
+        {
+            self.resampled.clear();
+            let rest = resample.finish(self.frames, self.at, &mut self.resampled);
+            rest.map_err(|message| self.fault(message))?;
+            self.hand_on()?;
+        }
+        let rate = self.format.map_or(SAMPLE_RATE, |(rate, _)| rate);
+        let total = resampled_length(self.frames, rate);
+        if total == 0 {
             return Err(self.fault("holds no samples"));
         }
-        Ok(self.samples)
+        let (Part { start, length }, end) = (self.part, self.part.end());
+        if !self.is_done() && (start >= total || length.is_some()) {
+            let seconds = |samples: u64| samples as f64 / f64::from(SAMPLE_RATE);
+            let to = length.map_or(String::new(), |_| format!(" to {:.3} s", seconds(end)));
+            let (total, start) = (seconds(total), seconds(start));
+            return Err(self.fault(format!(
+                "only {total:.3} s long, but {start:.3} s{to} was asked for: start earlier or take less"
+            )));
+        }
+        Ok(())
     }
 }
 

@@ -39,6 +39,11 @@ impl Settings {
         1 + self.n_fft / 2
     }
 
+    /// The frequency in Hz at which each band peaks.
+    pub fn centres(&self) -> Vec<f64> {
+        points(self)[1..=self.n_mels].to_vec()
+    }
+
     /// Refuses what makes no sense by itself; [`filters`] finds the rest.
     ///
     /// # Errors
@@ -113,9 +118,7 @@ pub fn mel_to_hz(mel: f64) -> f64 {
 pub fn filters(settings: &Settings) -> Result<Vec<f32>> {
     settings.validate()?;
     let Settings { n_mels, n_fft, .. } = *settings;
-    let (low, high) = (hz_to_mel(settings.fmin.into()), hz_to_mel(settings.fmax.into()));
-    let points: Vec<f64> =
-        (0..n_mels + 2).map(|i| mel_to_hz(low + (high - low) * i as f64 / (n_mels + 1) as f64)).collect();
+    let points = points(settings);
     let hz_per_bin = f64::from(settings.sr) / n_fft as f64;
     let mut weights = Vec::with_capacity(n_mels * settings.n_bins());
     for (band, edge) in points.windows(3).enumerate() {
@@ -137,6 +140,13 @@ pub fn filters(settings: &Settings) -> Result<Vec<f32>> {
         }
     }
     Ok(weights)
+}
+
+/// The `n_mels + 2` points of [`filters`] in Hz: band b rises from point b, peaks at b + 1 and ends at b + 2.
+fn points(settings: &Settings) -> Vec<f64> {
+    let (low, high) = (hz_to_mel(settings.fmin.into()), hz_to_mel(settings.fmax.into()));
+    let parts = (settings.n_mels + 1) as f64;
+    (0..settings.n_mels + 2).map(|i| mel_to_hz(low + (high - low) * i as f64 / parts)).collect()
 }
 
 /// A planned log-mel transform.
@@ -210,6 +220,8 @@ mod tests {
         // Four bands over 0 … 1000 Hz: 15 mel in 5 steps of 3 mel = 200 Hz; bins every 100 Hz. Band 0 is 0-200-400 with
         // its peak at 2 / 400.
         let settings = Settings { sr: 2_000, n_fft: 20, hop_length: 1, n_mels: 4, fmin: 0.0, fmax: 1_000.0 };
+        let peaks = settings.centres();
+        assert!(peaks.iter().zip([200.0, 400.0, 600.0, 800.0]).all(|(a, b)| (a - b).abs() < 1e-9), "{peaks:?}");
         let got = filters(&settings).unwrap();
         let expected = [0.0, 0.0025, 0.005, 0.0025, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         assert_eq!(got.len(), 44);

@@ -2,10 +2,12 @@
 //!
 //! Read [`mel`] first, then [`cqt`]. Units everywhere: Hz, samples, frames; amplitude, not power, unless a name says so.
 
+pub mod augment;
 mod bank;
 pub mod cqt;
 pub mod cwt;
 pub mod decode;
+pub mod features;
 pub mod linear;
 mod log;
 pub mod mel;
@@ -133,14 +135,45 @@ impl FrontEnd {
         }
     }
 
-    /// Columns of the spectrogram of `samples` samples.
-    pub fn frames(&self, samples: usize) -> usize {
-        let hop_length = match self {
+    /// Samples between the centres of neighbouring columns.
+    pub fn hop_length(&self) -> usize {
+        match self {
             FrontEnd::Mel(s) => s.hop_length,
             FrontEnd::Cqt(s) | FrontEnd::Cwt(s) => s.hop_length,
             FrontEnd::Linear(s) => s.hop_length,
-        };
-        1 + samples / hop_length
+        }
+    }
+
+    /// Columns of the spectrogram of `samples` samples.
+    pub fn frames(&self, samples: usize) -> usize {
+        1 + samples / self.hop_length()
+    }
+
+    /// The frequency in Hz that each row stands for, ascending.
+    pub fn centres(&self) -> Vec<f64> {
+        match self {
+            FrontEnd::Mel(s) => s.centres(),
+            FrontEnd::Cqt(s) | FrontEnd::Cwt(s) => (0..s.n_bins).map(|k| s.frequency(k)).collect(),
+            FrontEnd::Linear(s) => (0..s.n_bins).map(|r| s.frequency(r)).collect(),
+        }
+    }
+
+    /// How many samples before and after its centre a column depends on, at most.
+    pub fn reach(&self) -> usize {
+        match self {
+            FrontEnd::Mel(s) => s.n_fft / 2,
+            FrontEnd::Cqt(s) => 1 + s.length(0) as usize / 2,
+            FrontEnd::Linear(s) => s.n_fft / 2,
+            FrontEnd::Cwt(s) => cwt::half_length(s, 0),
+        }
+    }
+
+    /// What the rows are best called.
+    pub fn scale(&self) -> Scale {
+        match self {
+            FrontEnd::Mel(_) | FrontEnd::Linear(_) => Scale::Hertz,
+            FrontEnd::Cqt(_) | FrontEnd::Cwt(_) => Scale::Notes,
+        }
     }
 
     /// Tables and FFT plans, computed once and shared by threads.
@@ -155,6 +188,15 @@ impl FrontEnd {
             FrontEnd::Cwt(s) => Box::new(cwt::Wavelets::new(s)?),
         })
     }
+}
+
+/// How a person names the frequency of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// 500 Hz, 1 kHz.
+    Hertz,
+    /// C1, C2: equal steps of pitch.
+    Notes,
 }
 
 /// A planned front end.

@@ -19,7 +19,6 @@ pub(super) struct Resample {
     /// Input that does not fill a block yet.
     pending: Vec<f32>,
     block: Vec<f32>,
-    received: usize,
     /// Leading output samples still to be dropped: the filter's delay.
     drop: usize,
 }
@@ -35,12 +34,25 @@ impl Resample {
         let fft = Fft::new_custom(rate as usize, SAMPLE_RATE as usize, wanted, 1, 1, window, FixedSync::Both)
             .map_err(|error| format!("cannot resample from {rate} Hz: {error}"))?;
         let (block, drop) = (vec![0.0; fft.output_frames_max()], fft.output_delay());
-        Ok(Resample { fft, rate, pending: Vec::new(), block, received: 0, drop })
+        Ok(Resample { fft, rate, pending: Vec::new(), block, drop })
+    }
+
+    /// Starts in the middle, before anything is pushed: so that output sample `sample` will be the same as if all had been
+    /// pushed. Returns the input sample to push first and the output sample that will come first.
+    pub(super) fn start_before(&mut self, sample: u64) -> (u64, u64) {
+        let (input, output) = (self.fft.input_frames_next() as u64, self.block.len() as u64);
+        // A block of output is made of a block of input and the one before.
+        let delay = self.drop as u64;
+        let block = (sample.saturating_add(delay) / output).saturating_sub(1);
+        if block == 0 {
+            return (0, 0);
+        }
+        self.drop = self.block.len();
+        (block.saturating_mul(input), (block + 1) * output - delay)
     }
 
     /// Appends to `out` what `samples` complete.
     pub(super) fn push(&mut self, samples: &[f32], out: &mut Vec<f32>) -> Result<(), String> {
-        self.received += samples.len();
         self.pending.extend_from_slice(samples);
         let wanted = self.fft.input_frames_next();
         let mut done = 0;
@@ -58,17 +70,23 @@ impl Resample {
         Ok(())
     }
 
-    /// Flushes the filter, so that all but rounding of the input's duration is in `out`.
-    pub(super) fn finish(mut self, out: &mut Vec<f32>) -> Result<(), String> {
-        let rate = u64::from(self.rate);
-        let length = (self.received as u64 * u64::from(SAMPLE_RATE) + rate / 2) / rate;
+    /// Flushes the filter: appends the rest of the output of `received` input samples, of which `at` have come out
+    /// (both counted from the start of the recording).
+    pub(super) fn finish(mut self, received: u64, at: u64, out: &mut Vec<f32>) -> Result<(), String> {
+        let rest = resampled_length(received, self.rate).saturating_sub(at) as usize;
         let zeros = vec![0.0; self.fft.input_frames_next()];
-        while (out.len() as u64) < length {
+        while out.len() < rest {
             self.push(&zeros, out)?;
         }
-        out.truncate(length as usize);
+        out.truncate(rest);
         Ok(())
     }
+}
+
+/// How many samples `frames` frames at `rate` Hz become: `round(frames * SAMPLE_RATE / rate)`.
+pub(super) fn resampled_length(frames: u64, rate: u32) -> u64 {
+    let (frames, rate) = (u128::from(frames), u128::from(rate));
+    ((frames * u128::from(SAMPLE_RATE) + rate / 2) / rate) as u64
 }
 
 fn gcd(a: u32, b: u32) -> u32 {
@@ -86,10 +104,11 @@ mod tests {
 
     fn resample(rate: u32, samples: &[f32]) -> Vec<f32> {
         let (mut resample, mut out) = (Resample::new(rate).unwrap(), Vec::new());
-        for block in samples.chunks(1_152) {
-            resample.push(block, &mut out).unwrap();
-        }
-        resample.finish(&mut out).unwrap();
+        samples.chunks(1_152).for_each(|block| resample.push(block, &mut out).unwrap());
+        let at = out.len();
+        let mut rest = Vec::new();
+        resample.finish(samples.len() as u64, at as u64, &mut rest).unwrap();
+        out.extend(rest);
         out
     }
 

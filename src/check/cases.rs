@@ -10,10 +10,10 @@ use crate::autodiff::{self, Grads};
 use crate::device::Device;
 use crate::error::Result;
 use crate::models::Architecture;
-use crate::nn;
+use crate::nn::{self, Activation};
 use crate::ops::{self, Adam, Padding};
 use crate::rng::{self, Rng};
-use crate::run::Plan;
+use crate::run::{self, Plan};
 use crate::tape::{Source, Step, Tape, Var};
 use crate::tensor::{Params, Tensor};
 use crate::train::config::{Config, Preset};
@@ -64,6 +64,13 @@ impl Case {
         }
         Ok(plan)
     }
+
+    /// The same with neighbouring nodes fused.
+    pub fn fused(&self) -> Self {
+        let tape = run::fuse(&self.tape);
+        let forward = 1 + tape.nodes().iter().position(|node| node.writes.contains(&self.loss)).unwrap_or(0);
+        Case { name: format!("{}, fused", self.name), tape, forward, ..self.clone() }
+    }
 }
 
 /// A case while its forward pass is being recorded. Its random numbers come from its own seeded stream.
@@ -74,12 +81,20 @@ pub struct Draft {
     given: Vec<(Var, Vec<f32>)>,
     params: Params,
     rng: Rng,
+    /// Whether the program is fused in the end.
+    fused: bool,
 }
 
 impl Draft {
     /// An empty one; `name` seeds its random numbers.
     pub fn new(name: &str) -> Self {
-        Draft { tape: Tape::new(), given: Vec::new(), params: Params::default(), rng: rng::stream(1, name) }
+        Draft {
+            tape: Tape::new(),
+            given: Vec::new(),
+            params: Params::default(),
+            rng: rng::stream(1, name),
+            fused: false,
+        }
     }
 
     /// `len` numbers, uniform between -1 and 1.
@@ -121,6 +136,22 @@ impl Draft {
         ops::conv2d(&mut self.tape, x, weight, bias, padding)
     }
 
+    /// A convolution with a bias, an activation and a pool, fused.
+    fn conv_block(
+        &mut self,
+        input: [usize; 4],
+        kernel: [usize; 3],
+        padding: Padding,
+        activation: Activation,
+        window: (usize, usize),
+    ) -> Result<Var> {
+        let map = self.conv2d(input, kernel, activation != Activation::Relu, padding)?;
+        let activated = activation.record(&mut self.tape, map, 0.3)?;
+        let pooled = ops::max_pool2d(&mut self.tape, activated, window)?;
+        self.tape = run::fuse(&self.tape);
+        Ok(pooled)
+    }
+
     fn max_pool2d(&mut self, input: [usize; 4], window: (usize, usize)) -> Result<Var> {
         let x = self.param("input", input)?;
         ops::max_pool2d(&mut self.tape, x, window)
@@ -131,6 +162,25 @@ impl Draft {
         let weight = self.param("weight", [outputs, inputs])?;
         let bias = self.param("bias", [outputs])?;
         ops::dense(&mut self.tape, x, weight, bias)
+    }
+
+    /// `y`, and the L1 penalty of `x` beside it.
+    fn penalised(&mut self, y: Var, x: Var) -> Result<Var> {
+        let penalty = ops::l1_penalty(&mut self.tape, x, 0.01)?;
+        let penalty = ops::reshape(&mut self.tape, penalty, [1, 1])?;
+        let len = self.tape.shape(y).len();
+        let row = ops::reshape(&mut self.tape, y, [1, len])?;
+        ops::concat(&mut self.tape, row, penalty)
+    }
+
+    /// A dense layer to be fused with the update of its weight: with its penalty, with the gradient of its input.
+    fn dense_update(&mut self, sizes: [usize; 3], penalised: bool, grad_input: bool) -> Result<Var> {
+        self.fused = true;
+        let [n, inputs, outputs] = sizes;
+        let x = if grad_input { self.param("input", [n, inputs])? } else { self.input([n, inputs]) };
+        let (weight, bias) = (self.param("weight", [outputs, inputs])?, self.param("bias", [outputs])?);
+        let y = ops::dense(&mut self.tape, x, weight, bias)?;
+        if penalised { self.penalised(y, weight) } else { Ok(y) }
     }
 
     fn softmax_cross_entropy(&mut self, classes: usize, labels: &[f32]) -> Result<Var> {
@@ -156,11 +206,16 @@ impl Draft {
     /// Those of recording.
     pub fn finish(mut self, subject: &str, name: &str, y: Var) -> Result<Case> {
         let loss = self.weigh(y)?;
-        let forward = self.tape.nodes().len();
-        let grads = autodiff::backward(&mut self.tape, loss)?;
+        let mut grads = autodiff::backward(&mut self.tape, loss)?;
         ops::adam(&mut self.tape, Adam::default(), &grads)?;
         let total = ops::accumulate(&mut self.tape, "total", loss)?;
         self.given.push((total, vec![40.0]));
+        if self.fused {
+            self.tape = run::fuse(&self.tape);
+            // Some gradients never reach memory.
+            grads.retain(|&(_, grad)| self.tape.is_live(grad));
+        }
+        let forward = 1 + self.tape.nodes().iter().position(|node| node.writes.contains(&loss)).unwrap_or(0);
         // Moments as they are in the middle of a training: the second one is positive.
         for (number, var) in
             self.tape.vars(Source::State).filter(|&var| var != total).collect::<Vec<_>>().into_iter().enumerate()
@@ -191,6 +246,25 @@ const OPS: &[Row] = &[
     ("conv2d", "1x1", |d| d.conv2d([2, 5, 4, 3], [6, 1, 1], true, Padding::Same)),
     ("conv2d", "17 channels to 9", |d| d.conv2d([1, 17, 5, 4], [9, 2, 3], false, Padding::Same)),
     ("conv2d", "one pixel", |d| d.conv2d([1, 1, 1, 1], [1, 1, 1], true, Padding::Valid)),
+    ("conv_block", "same, LeakyReLU, 2x2", |d| {
+        d.conv_block([2, 3, 6, 8], [5, 3, 3], Padding::Same, Activation::LeakyRelu, (2, 2))
+    }),
+    ("conv_block", "same, ReLU without bias, 1x5 with columns left over", |d| {
+        d.conv_block([2, 1, 5, 13], [17, 4, 2], Padding::Same, Activation::Relu, (1, 5))
+    }),
+    ("conv_block", "same, tanh, 5x1 with rows left over", |d| {
+        d.conv_block([3, 2, 12, 3], [4, 2, 5], Padding::Same, Activation::Tanh, (5, 1))
+    }),
+    ("conv_block", "valid, LeakyReLU, 3x2 with both left over", |d| {
+        d.conv_block([2, 2, 10, 9], [3, 3, 3], Padding::Valid, Activation::LeakyRelu, (3, 2))
+    }),
+    // Not tanh: seventeen channels saturate it, and `1 - y^2` has no digits left.
+    ("conv_block", "valid, LeakyReLU, 17 channels, the whole plane", |d| {
+        d.conv_block([2, 17, 4, 5], [2, 2, 3], Padding::Valid, Activation::LeakyRelu, (3, 3))
+    }),
+    ("conv_block", "same, LeakyReLU, kernel larger than the input, no pool", |d| {
+        d.conv_block([1, 2, 4, 3], [2, 10, 7], Padding::Same, Activation::LeakyRelu, (1, 1))
+    }),
     ("max_pool2d", "2x2", |d| d.max_pool2d([2, 3, 6, 8], (2, 2))),
     ("max_pool2d", "1x5 with columns left over", |d| d.max_pool2d([2, 3, 4, 13], (1, 5))),
     ("max_pool2d", "5x1 with rows left over", |d| d.max_pool2d([1, 2, 12, 3], (5, 1))),
@@ -199,6 +273,10 @@ const OPS: &[Row] = &[
     ("dense", "3 rows", |d| d.dense(3, 20, 7)),
     ("dense", "1 row, 1 output", |d| d.dense(1, 33, 1)),
     ("dense", "17 rows past a tile", |d| d.dense(17, 65, 17)),
+    ("dense", "fused, 15 rows", |d| d.dense_update([15, 70, 9], false, true)),
+    ("dense", "fused, without a gradient of its input", |d| d.dense_update([3, 20, 7], false, false)),
+    ("dense", "fused, with a penalty", |d| d.dense_update([4, 67, 11], true, true)),
+    ("dense", "fused, with a penalty, without a gradient of its input", |d| d.dense_update([17, 33, 5], true, false)),
     ("leaky_relu", "slope 0 (ReLU)", |d| {
         let x = d.param("input", [3, 67])?;
         ops::leaky_relu(&mut d.tape, x, 0.0)
@@ -256,6 +334,12 @@ const OPS: &[Row] = &[
     }),
     // Every case ends in these two; here they have little else beside them.
     ("adam", "past a workgroup", |d| d.param("parameter", [65])),
+    ("adam", "fused with a penalty", |d| {
+        d.fused = true;
+        let x = d.param("parameter", [3, 65])?;
+        let y = ops::tanh(&mut d.tape, x)?;
+        d.penalised(y, x)
+    }),
     ("accumulate", "from 40", |d| d.param("parameter", [2])),
 ];
 
@@ -309,8 +393,15 @@ pub fn random(seed: u64) -> Result<Vec<Case>> {
     })?;
     let dense = sizes(5000, 3);
     add("dense", format!("{dense:?}"), &|d| d.dense(dense[0], dense[1], dense[2]))?;
+    let (penalised, grad_input) = (seed.is_multiple_of(2), !seed.is_multiple_of(3));
+    add("dense", format!("fused, {dense:?}, penalty {penalised}, grad_input {grad_input}"), &|d| {
+        d.dense_update([dense[0], dense[1], dense[2]], penalised, grad_input)
+    })?;
     let window = (kernel[0].min(input[2]), kernel[1].min(input[3]));
     add("max_pool2d", format!("{input:?} by {window:?}"), &|d| d.max_pool2d(input, window))?;
+    add("conv_block", format!("same, {input:?}, {kernel:?} to {}, by {window:?}", channels[1]), &|d| {
+        d.conv_block(input, [channels[1], kernel[0], kernel[1]], Padding::Same, Activation::LeakyRelu, window)
+    })?;
     let rows = sizes(2000, 3);
     add("concat", format!("{rows:?}"), &|d| {
         let (a, b) = (d.param("a", [rows[0], rows[1]])?, d.param("b", [rows[0], rows[2]])?);

@@ -81,7 +81,7 @@ impl Args {
         let net = config.net(meta.classes.len());
         let program = EvaluateProgram::record(&net, [1, meta.bins, meta.frames])?;
         let params = checkpoint::read(&self.run.join("checkpoint.safetensors"), &program.tape)?;
-        let mut evaluator = Evaluator::new(&net, meta.bins, meta.frames, &choice.device, &params)?;
+        let mut evaluator = Evaluator::new(&net, [meta.bins, meta.frames], config.fuse, &choice.device, &params)?;
         let logits = evaluator.logits(&params, &loaded.dataset.test)?;
         let evaluation = evaluate::evaluate(&logits, &loaded.dataset.test, meta.classes.len());
         let skipped = progress.finish();

@@ -1,23 +1,31 @@
 //! `genregrad features`: what the nets see of one audio file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::audio::{FrontEnd, SAMPLE_RATE, decode, npy};
+use crate::audio::decode::Part;
+use crate::audio::features::Features;
+use crate::audio::{FrontEnd, SAMPLE_RATE, npy};
 use crate::error::{Error, Result};
+use crate::files;
+use crate::report::spectrogram::{self, Spectrogram};
 
 use super::args::{FrontEndArgs, OutputArgs};
 use super::output::{print, print_json};
 
-/// Compute the spectrogram of a whole audio file
+/// Compute the spectrogram of an audio file, as numbers or as a picture
 ///
 /// WAV, AU, AIFF, FLAC, MP3 or Ogg Vorbis; mixed down and resampled to 22,050 Hz. Values are natural logarithms of
-/// amplitudes, one row a frequency bin, one column a frame of 256 samples.
+/// amplitudes, one row a frequency bin, one column a frame of 256 samples. The picture shows them in decibels (one neper
+/// is 8.69 dB) over seconds and Hz, or note names. Files of any length are read block by block; a part is sought, not
+/// read up to.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
-  genregrad features song.mp3 --front-end mel --npy song.npy
+  genregrad features song.mp3 --png song.png
+  genregrad features song.mp3 --png notes.png --front-end cqt --n-bins 84 --start 62.5 --seconds 10
+  genregrad features song.mp3 --npy song.npy
   python -c \"import numpy; print(numpy.load('song.npy').shape)\"
   genregrad features song.mp3 --json")]
 pub struct Args {
@@ -25,9 +33,18 @@ pub struct Args {
     audio: PathBuf,
     #[command(flatten)]
     front_end: FrontEndArgs,
+    /// Begin so many seconds into the file
+    #[arg(long, value_name = "S", default_value_t = 0.0, allow_negative_numbers = true)]
+    start: f64,
+    /// Take so many seconds [default: all that follow]
+    #[arg(long, value_name = "D", allow_negative_numbers = true)]
+    seconds: Option<f64>,
     /// Write the array [bins, frames] here, float32, for numpy.load
     #[arg(long, value_name = "FILE")]
     npy: Option<PathBuf>,
+    /// Draw a picture here, with axes and a colour bar
+    #[arg(long, value_name = "FILE")]
+    png: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -35,6 +52,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Report {
     audio: PathBuf,
+    start: f64,
     seconds: f64,
     sample_rate: u32,
     front_end: FrontEnd,
@@ -42,6 +60,7 @@ struct Report {
     min: f32,
     max: f32,
     npy: Option<PathBuf>,
+    png: Option<PathBuf>,
 }
 
 impl Args {
@@ -49,33 +68,60 @@ impl Args {
         let mut front_end = FrontEnd::default();
         self.front_end.apply(&mut front_end);
         front_end.check()?;
-        if let Some(npy) = &self.npy
-            && npy.canonicalize().is_ok_and(|npy| self.audio.canonicalize().is_ok_and(|audio| npy == audio))
-        {
-            return Err(Error::Config(format!("{}: the audio file itself; name another --npy", npy.display())));
-        }
-        let samples = decode::decode(&self.audio)?;
-        let shape @ [bins, frames] = [front_end.bins(), front_end.frames(samples.len())];
-        let mut values = vec![0.0; bins * frames];
-        front_end.plan()?.transform(&samples, &mut values);
-        if values.iter().any(|value| !value.is_finite()) {
-            return Err(Error::audio(&self.audio, "too loud: its spectrogram overflows; full scale is 1"));
-        }
+        let part = Part::seconds(self.start, self.seconds)?;
+        self.check_outputs()?;
+        let Features { values, bins, frames, samples } = Features::of_file(&self.audio, &front_end, part)?;
+        let seconds = |samples: u64| samples as f64 / f64::from(SAMPLE_RATE);
         if let Some(npy) = &self.npy {
             npy::write_npy(npy, bins, frames, &values)?;
         }
+        if let Some(png) = &self.png {
+            let name = self.audio.file_name().unwrap_or(self.audio.as_os_str()).to_string_lossy();
+            let picture = Spectrogram {
+                values: &values,
+                centres: &front_end.centres(),
+                scale: front_end.scale(),
+                start: seconds(part.start),
+                step: seconds(front_end.hop_length() as u64),
+                title: &format!("{name}: {front_end}"),
+            };
+            files::replace(png, &spectrogram::png(&picture, spectrogram::natural_size(bins, frames))?)?;
+        }
         let (min, max) = values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), &x| (a.min(x), b.max(x)));
-        let seconds = samples.len() as f64 / f64::from(SAMPLE_RATE);
         if self.output.json {
-            let Args { audio, npy, .. } = self;
-            print_json(&Report { audio, seconds, sample_rate: SAMPLE_RATE, front_end, shape, min, max, npy })?;
+            let (start, seconds, shape) = (seconds(part.start), seconds(samples), [bins, frames]);
+            let Args { audio, npy, png, .. } = self;
+            let sample_rate = SAMPLE_RATE;
+            print_json(&Report { audio, start, seconds, sample_rate, front_end, shape, min, max, npy, png })?;
         } else {
-            let written = self.npy.map_or(String::new(), |npy| format!("; written to {}", npy.display()));
-            let audio = self.audio.display();
+            let written: Vec<String> =
+                self.npy.iter().chain(&self.png).map(|path| path.display().to_string()).collect();
+            let written =
+                if written.is_empty() { String::new() } else { format!("; written to {}", written.join(", ")) };
+            let (audio, seconds) = (self.audio.display(), seconds(samples));
+            let from = if part.start == 0 { String::new() } else { format!(" from {} s on", self.start) };
             print(&format!(
-                "{audio}: {seconds:.3} s, [{bins}, {frames}] log amplitudes from {min:.3} to {max:.3}{written}\n"
+                "{audio}: {seconds:.3} s{from}, [{bins}, {frames}] log amplitudes from {min:.3} to {max:.3}{written}\n"
             ))?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Refuses, before any work, outputs that would overwrite the input, each other, or what is no file.
+    fn check_outputs(&self) -> Result<()> {
+        let is = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+        for (flag, output) in [("--npy", &self.npy), ("--png", &self.png)] {
+            let Some(output) = output else { continue };
+            if is(output, &self.audio) {
+                return Err(Error::Config(format!("{}: the audio file itself; name another {flag}", output.display())));
+            }
+            files::check_replaceable(output)?;
+        }
+        match (&self.npy, &self.png) {
+            (Some(npy), Some(png)) if npy == png || is(npy, png) => {
+                Err(Error::Config(format!("{}: named by both --npy and --png; name two files", png.display())))
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! 2 if what was asked for makes no sense.
 
 mod args;
+mod bench;
 mod devices;
 mod evaluate;
 mod features;
@@ -49,6 +50,7 @@ enum Command {
     Prepare(prepare::Args),
     Features(features::Args),
     Gradcheck(gradcheck::Args),
+    Bench(bench::Args),
     Devices(devices::Args),
 }
 
@@ -77,6 +79,7 @@ impl Cli {
             Command::Prepare(args) => args.run(),
             Command::Features(args) => args.run(),
             Command::Gradcheck(args) => args.run(),
+            Command::Bench(args) => args.run(),
             Command::Devices(args) => args.run(),
         }
     }

@@ -21,12 +21,13 @@ use super::progress::Progress;
 /// Write spectrograms and split to one safetensors file
 ///
 /// Tensors: train.spectrograms [N, bins, frames] float32, train.labels [N] and train.tracks [N] int64, and the same
-/// with test.; genres, track names and front end are in the metadata. `--data FILE` takes it back, so that others can
+/// with test.; with --augment also train.deformed [N] int64, 0 or the number of the deformation; genres, track names and front end are in the metadata. `--data FILE` takes it back, so that others can
 /// train on exactly what genregrad trains on.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   genregrad prepare genres --out genres.safetensors
   genregrad prepare --out synthetic.safetensors        the built-in corpus
+  genregrad prepare genres --augment --out augmented.safetensors
   genregrad prepare genres --front-end cqt --out cqt.safetensors
   genregrad prepare genres --folds 4 --fold 0 --seed 3 --out fold0.safetensors")]
 pub struct Args {

@@ -96,10 +96,14 @@ impl Progress {
 
     /// Says what was loaded and keeps the skipped tracks for [`Progress::finish`].
     pub fn loaded(&mut self, loaded: &Loaded) {
-        let DataSummary { name, classes, train_tracks, test_tracks, train_segments, test_segments, .. } =
-            DataSummary::of(&loaded.dataset);
+        let summary = DataSummary::of(&loaded.dataset);
+        let DataSummary { name, classes, train_tracks, test_tracks, train_segments, test_segments, .. } = summary;
+        let deformed = match summary.train_deformed {
+            0 => String::new(),
+            deformed => format!(" ({deformed} of them deformed)"),
+        };
         self.note(&format!(
-            "{name}: {} genres; training on {train_segments} segments of {train_tracks} tracks, testing on \
+            "{name}: {} genres; training on {train_segments} segments{deformed} of {train_tracks} tracks, testing on \
              {test_segments} of {test_tracks}",
             classes.len()
         ));

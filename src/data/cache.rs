@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use rand::RngExt;
 
-use super::{Corpus, prepared};
+use super::segments::Settings;
+use super::{Corpus, augment, prepared};
+use crate::audio::augment::Deformer;
 use crate::audio::{FrontEnd, SEGMENT_SAMPLES};
 use crate::error::{Error, Result};
 use crate::rng;
@@ -82,12 +84,26 @@ impl Key {
         for text in [VERSION, kind, &format!("{front_end:?}")] {
             key.add(text.as_bytes());
         }
-        let mut rng = rng::stream(0, "cache/probe");
-        let noise: Vec<f32> = (0..SEGMENT_SAMPLES).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let noise = noise();
         let mut probe = vec![0.0; front_end.bins() * front_end.frames(noise.len())];
         front_end.plan()?.transform(&noise, &mut probe);
         key.floats(&probe);
         Ok(key)
+    }
+
+    /// Adds how segments are made: their number and places, and, where they are deformed as well, what becomes of that noise.
+    pub fn settings(&mut self, settings: &Settings) -> Result<()> {
+        self.add(&settings.segments.to_le_bytes());
+        self.add(&settings.seed.to_le_bytes());
+        if settings.augment {
+            let front_end = &settings.front_end;
+            let mut probe = vec![0.0; augment::ROWS * front_end.bins() * front_end.frames(SEGMENT_SAMPLES)];
+            let (deformer, plan) = (Deformer::new(), front_end.plan()?);
+            augment::transform(&deformer, &*plan, &noise(), (0, "cache", "probe"), &mut probe)?;
+            self.add(b"augment");
+            self.floats(&probe);
+        }
+        Ok(())
     }
 
     /// Adds one part, with its length, so that parts cannot run into each other.
@@ -99,6 +115,12 @@ impl Key {
     pub fn floats(&mut self, values: &[f32]) {
         self.add(bytemuck::cast_slice(values));
     }
+}
+
+/// A segment of noise, always the same.
+fn noise() -> Vec<f32> {
+    let mut rng = rng::stream(0, "cache/probe");
+    (0..SEGMENT_SAMPLES).map(|_| rng.random_range(-1.0..1.0)).collect()
 }
 
 /// The digest of a file's content, read in pieces.

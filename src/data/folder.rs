@@ -2,14 +2,15 @@
 //!
 //! `--data PATH` may name the folder that holds the classes, or one that holds it under a name in common use: `genres`
 //! (the original distribution), `genres_original`, `Data/genres_original` (Kaggle's). Hidden files and files that are no
-//! audio are ignored.
+//! audio are ignored. A track that is there twice, as `.au` and `.wav` say, counts once: the first copy that is good.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::Corpus;
-use super::segments::{Progress, Settings, Track, gather, meta};
+use super::segments::{Progress, Settings, Track, check, gather, meta, reason};
 use crate::audio::decode;
 use crate::error::{Error, Result};
 
@@ -30,6 +31,8 @@ pub struct Listing {
     pub classes: Vec<Class>,
     /// What was left out, relative to `root`, with the reason: sub-folders without audio, second copies of a track.
     pub ignored: Vec<(PathBuf, String)>,
+    /// The second copies among them, each after the file that it is a copy of.
+    pub copies: Vec<(PathBuf, PathBuf)>,
 }
 
 /// A class: a sub-folder with audio in it.
@@ -90,16 +93,44 @@ pub fn corpus(listing: &Listing, settings: &Settings, progress: Progress) -> Res
         .flat_map(|(class, Class { files, .. })| files.iter().map(move |file| (class, file)))
         .map(|(class, file)| Track { class, stem: stem(file), path: file.clone() })
         .collect();
-    let samples = |i: usize| decode::decode(&listing.root.join(&tracks[i].path));
+    // (the copy that was used instead, the bad first one, what is wrong with that)
+    let replaced: Mutex<Vec<(&Path, &Path, String)>> = Mutex::default();
+    let samples = |i: usize| {
+        let first = &tracks[i].path;
+        usable(&listing.root, first).or_else(|error| {
+            let mut copies = listing.copies.iter().filter(|(of, _)| of == first);
+            let Some((samples, copy)) = copies.find_map(|(_, copy)| Some((usable(&listing.root, copy).ok()?, copy)))
+            else {
+                return Err(error);
+            };
+            let message = reason(error);
+            replaced.lock().unwrap_or_else(PoisonError::into_inner).push((copy, first, message));
+            Ok(samples)
+        })
+    };
     let meta = meta(listing.name.clone(), classes, &settings.front_end);
     let mut corpus = gather(meta, &tracks, samples, settings, progress)?;
-    corpus.skipped.extend(listing.ignored.iter().cloned());
+    let replaced = replaced.into_inner().unwrap_or_else(PoisonError::into_inner);
+    corpus.skipped.extend(listing.ignored.iter().map(
+        |(path, why)| match replaced.iter().find(|(copy, ..)| copy == path) {
+            Some((copy, first, why)) => (first.to_path_buf(), format!("{why}; {} is used instead", copy.display())),
+            None => (path.clone(), why.clone()),
+        },
+    ));
     Ok(corpus)
+}
+
+/// Decodes and checks a track.
+fn usable(root: &Path, path: &Path) -> Result<Vec<f32>> {
+    let path = root.join(path);
+    let samples = decode::decode(&path)?;
+    check(&samples).map_err(|message| Error::audio(path, message))?;
+    Ok(samples)
 }
 
 /// Lists the classes right below `root`.
 fn list(name: String, root: PathBuf) -> Result<Listing> {
-    let (mut classes, mut ignored) = (Vec::new(), Vec::new());
+    let (mut classes, mut ignored, mut copies) = (Vec::new(), Vec::new(), Vec::new());
     for (class, folder) in entries(&root)? {
         if !folder.is_dir() {
             continue;
@@ -113,7 +144,10 @@ fn list(name: String, root: PathBuf) -> Result<Listing> {
             let relative = Path::new(&class).join(&file);
             // the same track as .au and .wav would stand on both sides of a split
             match stems.get(&stem(&path)) {
-                Some(first) => ignored.push((relative, format!("a second copy of {first}"))),
+                Some(first) => {
+                    copies.push((Path::new(&class).join(first), relative.clone()));
+                    ignored.push((relative, format!("a second copy of {first}")));
+                }
                 None => {
                     stems.insert(stem(&path), file);
                     files.push(relative);
@@ -126,7 +160,7 @@ fn list(name: String, root: PathBuf) -> Result<Listing> {
             classes.push(Class { name: class, files });
         }
     }
-    Ok(Listing { name, root, classes, ignored })
+    Ok(Listing { name, root, classes, ignored, copies })
 }
 
 /// What a folder without classes holds instead, and what to do.

@@ -74,11 +74,25 @@ pub fn load_with(cache: &Cache, source: &Source, settings: &Settings, progress: 
     std::fs::File::open(path).map_err(Error::io("cannot open", path))?;
     if prepared::is_prepared(path) {
         let mut corpus = prepared::read(path)?;
+        let deformed = match &corpus.content {
+            Content::Whole(set) | Content::Split { train: set, .. } => set.deformed(),
+        };
+        if settings.augment && deformed == 0 {
+            let message = "holds no deformed segments, and augmentation needs audio: prepare the tracks with --augment";
+            return Err(Error::data(path, message));
+        }
+        if deformed > 0 && !settings.augment {
+            corpus.notes.push(format!("{}: its {deformed} deformed segments are trained on", path.display()));
+        }
         if corpus.meta.front_end != settings.front_end {
             corpus.notes.push(format!("{}: its own front end is used, not the one asked for", path.display()));
         }
         Ok(corpus)
     } else if pickle::is_pickle(path) {
+        if settings.augment {
+            let message = "holds single segments, and augmentation needs the audio of whole tracks: give their folder";
+            return Err(Error::data(path, message));
+        }
         let key = || {
             let mut key = Key::new("pickle", &settings.front_end)?;
             key.add(cache::digest(path)?.as_bytes());
@@ -102,9 +116,9 @@ fn named(mut corpus: Corpus, name: String) -> Corpus {
 
 fn folder_key(listing: &folder::Listing, settings: &Settings) -> Result<Key> {
     let mut key = Key::new("folder", &settings.front_end)?;
-    key.add(&settings.segments.to_le_bytes());
-    key.add(&settings.seed.to_le_bytes());
-    let files: Vec<&PathBuf> = listing.classes.iter().flat_map(|class| &class.files).collect();
+    key.settings(settings)?;
+    let copies = listing.copies.iter().map(|(_, copy)| copy);
+    let files: Vec<&PathBuf> = listing.classes.iter().flat_map(|class| &class.files).chain(copies).collect();
     key.add(&files.len().to_le_bytes());
     let digests: Vec<_> = files.par_iter().map(|file| cache::digest(&listing.root.join(file))).collect();
     for (file, digest) in files.into_iter().zip(digests) {
@@ -121,8 +135,7 @@ fn folder_key(listing: &folder::Listing, settings: &Settings) -> Result<Key> {
 
 fn synthetic_key(settings: &Settings, tracks_per_genre: usize) -> Result<Key> {
     let mut key = Key::new("synthetic", &settings.front_end)?;
-    key.add(&settings.segments.to_le_bytes());
-    key.add(&settings.seed.to_le_bytes());
+    key.settings(settings)?;
     key.add(&tracks_per_genre.to_le_bytes());
     key.add(&synthetic::VERSION.to_le_bytes());
     // one track a genre betrays a generator that was changed without a new version
@@ -226,5 +239,5 @@ fn raw_set(
         return Err(refuse(format!("segment {}: {TOO_LOUD}", at / (meta.bins * meta.frames))));
     }
     let track_names = ids.iter().map(|id| format!("{side} track {id}")).collect();
-    Ok(Set { spectrograms, labels: raw.labels, tracks, track_names })
+    Ok(Set { spectrograms, labels: raw.labels, tracks, track_names, deformed: Vec::new() })
 }

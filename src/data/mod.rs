@@ -3,6 +3,7 @@
 //! [`load`] is the front door: from a [`folder`], the course's [`pickle`], a [`prepared`] file or the [`synthetic`]
 //! tracks it makes a [`Corpus`], through the [`cache`]; [`split`] makes a [`Dataset`] of it. Read [`segments`] first.
 
+pub mod augment;
 pub mod cache;
 pub mod folder;
 pub mod load;
@@ -44,12 +45,20 @@ pub struct Set {
     pub tracks: Vec<u32>,
     /// One name a track, e.g. `blues.00012`.
     pub track_names: Vec<String>,
+    /// `[N]`: 0 for a segment of the track as it is, else 1 + the index of its deformation in
+    /// [`DEFORMATIONS`](crate::audio::augment::DEFORMATIONS); empty where nothing is deformed.
+    pub deformed: Vec<u8>,
 }
 
 impl Set {
     /// Number of segments.
     pub fn len(&self) -> usize {
         self.labels.len()
+    }
+
+    /// Number of deformed segments.
+    pub fn deformed(&self) -> usize {
+        self.deformed.iter().filter(|&&deformation| deformation > 0).count()
     }
 
     /// True without segments.

@@ -7,10 +7,11 @@
 //! | `train.spectrograms` | `[N, bins, frames]` | f32 |
 //! | `train.labels` | `[N]` | i64, indices into `classes` |
 //! | `train.tracks` | `[N]` | i64, indices into `train.track_names` |
-//! | `test.…` | the same for the test set | |
+//! | `train.deformed` | `[N]` | i64, 0 or 1 + an index into `deformations`; only where some segments are deformed |
+//! | `test.…` | the same for the test set, which has no `deformed` | |
 //!
 //! and these strings in the header's metadata: `format` ([`FORMAT`]), `name`, `synthetic` (`true` or `false`),
-//! `classes`, `front_end`, `train.track_names` and `test.track_names` (JSON each), `checksum`. The cache keeps a corpus
+//! `classes`, `front_end`, `deformations`, `train.track_names` and `test.track_names` (JSON each), `checksum`. The cache keeps a corpus
 //! that has no split yet in the same form, under the prefix `all.`.
 //!
 //! Writing streams the borrowed numbers to a temporary file beside the target and renames it. Reading trusts nothing:
@@ -30,6 +31,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Content, Corpus, Dataset, Meta, Set};
 use crate::audio::FrontEnd;
+use crate::audio::augment::DEFORMATIONS;
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -202,10 +204,16 @@ fn save(path: &Path, meta: &Meta, sets: &[(&str, &Set)], mut texts: BTreeMap<Str
     // 8-byte types first, so that every tensor is aligned to its type
     let mut tensors = Vec::new();
     for (prefix, set) in sets {
-        for (what, values) in [("labels", &set.labels), ("tracks", &set.tracks)] {
-            let bytes = values.iter().flat_map(|&v| i64::from(v).to_le_bytes()).collect();
+        let mut integers = |what, values: &mut dyn Iterator<Item = i64>| {
             let (name, shape) = (format!("{prefix}.{what}"), vec![set.len()]);
-            tensors.push(Tensor { name, dtype: Dtype::I64, shape, bytes: Cow::Owned(bytes) });
+            let bytes = Cow::Owned(values.flat_map(i64::to_le_bytes).collect());
+            tensors.push(Tensor { name, dtype: Dtype::I64, shape, bytes });
+        };
+        integers("labels", &mut set.labels.iter().map(|&v| v.into()));
+        integers("tracks", &mut set.tracks.iter().map(|&v| v.into()));
+        if set.deformed() > 0 {
+            integers("deformed", &mut set.deformed.iter().map(|&v| v.into()));
+            texts.insert("deformations".into(), json(path, &DEFORMATIONS)?);
         }
     }
     for (prefix, set) in sets {
@@ -346,6 +354,7 @@ impl Reader {
         if let Some(at) = spectrograms.iter().position(|value| !value.is_finite()) {
             return Err(self.error(format!("{name}: row {} holds {}", at / (bins * frames), spectrograms[at])));
         }
+        let deformed = self.deformed(prefix, rows)?;
         let (numbered, ids) =
             number_tracks(&labels, &tracks).map_err(|message| self.error(format!("{prefix}: {message}")))?;
         match self.json::<Vec<String>>(&format!("{prefix}.track_names"))? {
@@ -354,13 +363,33 @@ impl Reader {
                     let names = track_names.len();
                     return Err(self.error(format!("{prefix}.tracks: track {id}, but only {names} track names")));
                 }
-                Ok(Set { spectrograms, labels, tracks, track_names })
+                Ok(Set { spectrograms, labels, tracks, track_names, deformed })
             }
             None => {
                 let track_names = ids.iter().map(|id| format!("{prefix} track {id}")).collect();
-                Ok(Set { spectrograms, labels, tracks: numbered, track_names })
+                Ok(Set { spectrograms, labels, tracks: numbered, track_names, deformed })
             }
         }
+    }
+
+    /// Which of the set's rows are deformed, and how; empty where none is.
+    fn deformed(&mut self, prefix: &str, rows: usize) -> Result<Vec<u8>> {
+        let name = format!("{prefix}.deformed");
+        if self.tensors.info(&name).is_none() {
+            return Ok(Vec::new());
+        }
+        let values = self.integers(&name)?;
+        if values.len() != rows {
+            return Err(self.error(format!("{name}: {} values for {rows} spectrograms", values.len())));
+        }
+        if let Some(row) = values.iter().position(|&value| value as usize > DEFORMATIONS.len()) {
+            let message = format!("row {row} has deformation {}, there are {}", values[row], DEFORMATIONS.len());
+            return Err(self.error(format!("{name}: {message}")));
+        }
+        if prefix == "test" && values.iter().any(|&value| value > 0) {
+            return Err(self.error(format!("{name}: the test set must hold no deformed segments")));
+        }
+        Ok(values.into_iter().map(|value| value as u8).collect())
     }
 
     /// A vector of integers of any type.

@@ -10,7 +10,8 @@ use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Content, Corpus, Meta, Set};
+use super::{Content, Corpus, Meta, Set, augment};
+use crate::audio::augment::Deformer;
 use crate::audio::{FrontEnd, SAMPLE_RATE, SEGMENT_SAMPLES, decode};
 use crate::error::{Error, Result};
 use crate::rng;
@@ -24,11 +25,13 @@ pub struct Settings {
     pub segments: usize,
     /// Decides where the segments start.
     pub seed: u64,
+    /// Whether every track also gets its [`augment::ROWS`] deformed segments.
+    pub augment: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { front_end: FrontEnd::default(), segments: 15, seed: 1 }
+        Settings { front_end: FrontEnd::default(), segments: 15, seed: 1, augment: false }
     }
 }
 
@@ -65,7 +68,8 @@ pub(super) struct Track {
     pub path: PathBuf,
 }
 
-/// Makes [`Settings::segments`] spectrograms of every track, in the order of `tracks` and in parallel.
+/// Makes [`Settings::segments`] spectrograms of every track, and those of its deformed segments where they are wanted, in
+/// the order of `tracks` and in parallel.
 ///
 /// `samples` gives the samples of track i, mono at 22,050 Hz. A track that it refuses, or that is too short, silent or
 /// not finite, is left out and listed with the reason.
@@ -88,15 +92,22 @@ pub(super) fn gather(
     }
     let classes = &meta.classes;
     let plan = settings.front_end.plan()?;
-    let mut spectrograms = zeros(&[tracks.len(), settings.segments, row])?;
+    let deformer = settings.augment.then(Deformer::new);
+    let rows = settings.segments + if settings.augment { augment::ROWS } else { 0 };
+    let mut spectrograms = zeros(&[tracks.len(), rows, row])?;
 
     let done = AtomicUsize::new(0);
     let one = |(i, (out, track)): (usize, (&mut [f32], &Track))| {
         let result = samples(i).map_err(reason).and_then(|samples| {
             check(&samples)?;
-            let starts = starts(settings.seed, &classes[track.class], &track.stem, samples.len(), settings.segments);
-            for (start, out) in starts.into_iter().zip(out.chunks_exact_mut(row)) {
+            let (seed, class, stem) = (settings.seed, &classes[track.class], &track.stem);
+            let (original, deformed) = out.split_at_mut(settings.segments * row);
+            let starts = starts(seed, class, stem, samples.len(), settings.segments);
+            for (start, out) in starts.into_iter().zip(original.chunks_exact_mut(row)) {
                 plan.transform(&samples[start..start + SEGMENT_SAMPLES], out);
+            }
+            if let Some(deformer) = &deformer {
+                augment::transform(deformer, &*plan, &samples, (seed, class, stem), deformed).map_err(reason)?;
             }
             // absurdly loud floats can overflow in the front end
             if out.iter().all(|value| value.is_finite()) { Ok(()) } else { Err(TOO_LOUD.into()) }
@@ -104,7 +115,7 @@ pub(super) fn gather(
         progress(done.fetch_add(1, Ordering::Relaxed) + 1, tracks.len());
         result
     };
-    let track_length = settings.segments * row;
+    let track_length = rows * row;
     let results: Vec<_> = spectrograms.par_chunks_exact_mut(track_length).zip(tracks).enumerate().map(one).collect();
 
     // close the gaps that bad tracks left
@@ -116,8 +127,11 @@ pub(super) fn gather(
         }
         let number = set.track_names.len();
         spectrograms.copy_within(i * track_length..(i + 1) * track_length, number * track_length);
-        set.labels.extend(std::iter::repeat_n(track.class as u32, settings.segments));
-        set.tracks.extend(std::iter::repeat_n(number as u32, settings.segments));
+        set.labels.extend(std::iter::repeat_n(track.class as u32, rows));
+        set.tracks.extend(std::iter::repeat_n(number as u32, rows));
+        if settings.augment {
+            set.deformed.extend(std::iter::repeat_n(0, settings.segments).chain(augment::marks()));
+        }
         set.track_names.push(track_name(&classes[track.class], &track.stem));
         good[track.class] += 1;
     }
@@ -161,7 +175,7 @@ fn track_name(class: &str, stem: &str) -> String {
 }
 
 /// An error without its path, which stands beside it in the list of skipped tracks.
-fn reason(error: Error) -> String {
+pub(super) fn reason(error: Error) -> String {
     match error {
         Error::Audio { message, .. } | Error::Data { message, .. } => message,
         other => other.one_line(),
@@ -169,7 +183,7 @@ fn reason(error: Error) -> String {
 }
 
 /// What a track must be: long enough, finite, not silent.
-fn check(samples: &[f32]) -> std::result::Result<(), String> {
+pub(super) fn check(samples: &[f32]) -> std::result::Result<(), String> {
     let length = samples.len();
     if length < SEGMENT_SAMPLES {
         return Err(format!(

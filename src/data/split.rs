@@ -1,6 +1,7 @@
 //! Which tracks are trained on and which are tested on, and in what order batches are drawn.
 //!
-//! A split is stratified by class and made by track: segments of one track never stand on both sides.
+//! A split is stratified by class and made by track: segments of one track never stand on both sides, and deformed ones
+//! only ever on the training side.
 
 use std::mem;
 
@@ -40,7 +41,7 @@ impl Default for Split {
 ///
 /// Holding out takes `round(n · test_fraction)` of a class's n tracks, at least one on each side. Folds deal a class's
 /// shuffled tracks out in turn, so that the sizes of two folds, of a class or altogether, differ by one at most. Tracks
-/// and their rows keep their order. A class's division depends on the seed, its name and its number of tracks alone.
+/// and their rows keep their order; deformed rows of test tracks are dropped. A class's division depends on the seed, its name and its number of tracks alone.
 ///
 /// The corpus is taken apart in place: only the test rows are copied.
 ///
@@ -113,30 +114,37 @@ fn shuffle(values: &mut [u32], rng: &mut Rng) {
     }
 }
 
-/// Moves the rows of the tested tracks to a set of their own and closes the gaps they leave; `length` numbers a row.
+/// Moves the rows of the tested tracks, but for the deformed ones, to a set of their own and closes the gaps they leave;
+/// `length` numbers a row.
 fn divide(mut set: Set, length: usize, tested: &[bool]) -> (Set, Set) {
     let (mut train, mut test) = (Set::default(), Set::default());
+    let mut spectrograms = mem::take(&mut set.spectrograms);
     let mut number = vec![0; tested.len()];
     for ((name, &tested), number) in set.track_names.into_iter().zip(tested).zip(&mut number) {
         let side = if tested { &mut test } else { &mut train };
         *number = side.track_names.len() as u32;
         side.track_names.push(name);
     }
-    let test_rows = set.tracks.iter().filter(|&&track| tested[track as usize]).count();
+    let deformed = |row: usize| set.deformed.get(row).copied().unwrap_or(0);
+    let is_tested = |row: usize| tested[set.tracks[row] as usize] && deformed(row) == 0;
+    let test_rows = (0..set.labels.len()).filter(|&row| is_tested(row)).count();
     test.spectrograms.reserve_exact(test_rows * length);
     for (row, (&label, &track)) in set.labels.iter().zip(&set.tracks).enumerate() {
         let from = row * length..(row + 1) * length;
-        let side = if tested[track as usize] {
-            test.spectrograms.extend_from_slice(&set.spectrograms[from]);
+        let side = if is_tested(row) {
+            test.spectrograms.extend_from_slice(&spectrograms[from]);
             &mut test
+        } else if tested[track as usize] {
+            continue;
         } else {
-            set.spectrograms.copy_within(from, train.len() * length);
+            spectrograms.copy_within(from, train.len() * length);
+            train.deformed.extend(set.deformed.get(row));
             &mut train
         };
         side.labels.push(label);
         side.tracks.push(number[track as usize]);
     }
-    train.spectrograms = mem::take(&mut set.spectrograms);
+    train.spectrograms = spectrograms;
     train.spectrograms.truncate(train.labels.len() * length);
     train.spectrograms.shrink_to_fit();
     (train, test)
@@ -175,12 +183,16 @@ mod tests {
             labels: vec![0, 0, 1, 1, 0],
             tracks: vec![0, 0, 1, 1, 2],
             track_names: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            deformed: vec![0, 1, 0, 2, 16],
         };
         let (train, test) = divide(set, 2, &[false, true, false]);
         assert_eq!(train.spectrograms, [0.0, 0.5, 1.0, 1.5, 4.0, 4.5]);
         assert_eq!((train.labels, train.tracks), (vec![0, 0, 0], vec![0, 0, 1]));
         assert_eq!(train.track_names, ["a", "c"]);
-        assert_eq!(test.spectrograms, [2.0, 2.5, 3.0, 3.5]);
-        assert_eq!((test.labels, test.tracks, test.track_names), (vec![1, 1], vec![0, 0], vec!["b".to_owned()]));
+        assert_eq!(train.deformed, [0, 1, 16]);
+        // track b's second row is deformed: on neither side
+        assert_eq!(test.spectrograms, [2.0, 2.5]);
+        assert_eq!((test.labels, test.tracks, test.track_names), (vec![1], vec![0], vec!["b".to_owned()]));
+        assert_eq!(test.deformed, [0; 0]);
     }
 }

@@ -39,7 +39,8 @@ pub fn load(data: &Data, cache: &Cache, progress: Progress) -> Result<Loaded> {
         Some(path) => Source::Path(path.clone()),
         None => Source::Synthetic { tracks_per_genre: data.synthetic_tracks },
     };
-    let settings = Settings { front_end: data.front_end.clone(), segments: data.segments, seed: data.seed };
+    let Data { segments, seed, augment, .. } = *data;
+    let settings = Settings { front_end: data.front_end.clone(), segments, seed, augment };
     let split = match data.folds {
         0 => Split::Holdout { test_fraction: data.test_fraction },
         folds => Split::Folds { folds, fold: data.fold },

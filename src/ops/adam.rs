@@ -6,16 +6,24 @@
 //! parameter -= learning_rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
 //! ```
 //!
+//! [`run::fuse`](crate::run::fuse) puts the gradient of an L1 penalty, `g + lambda sign(parameter) dL/dpenalty`, and
+//! where it can the whole gradient of a dense layer's weight ([`super::dense_update`]) into the same pass.
+//!
 //! # Source
 //! Kingma and Ba 2015, algorithm 1 (epsilon outside the corrected root, as in PyTorch).
+
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{CHUNK, expect};
+use super::add::Add;
+use super::kernels::{self, Kernel, Plain, Vector};
+use super::l1_penalty::{self, L1};
+use super::{CHUNK, dense_update, expect};
 use crate::error::Result;
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Adam's constants; the learning rate comes with each [`Step`].
@@ -35,6 +43,96 @@ impl Default for Adam {
     }
 }
 
+impl Adam {
+    /// One update of one number in f64; `g` is its gradient.
+    pub(super) fn reference(&self, param: &mut f64, m: &mut f64, v: &mut f64, g: f64, step: &Step) {
+        let Adam { beta1, beta2, epsilon } = *self;
+        let t = f64::from(step.step);
+        let (correction1, correction2) = (1.0 - beta1.powf(t), 1.0 - beta2.powf(t));
+        *m = beta1 * *m + (1.0 - beta1) * g;
+        *v = beta2 * *v + (1.0 - beta2) * g * g;
+        *param -= f64::from(step.learning_rate) * (*m / correction1) / ((*v / correction2).sqrt() + epsilon);
+    }
+
+    /// The constants of `adam.wgsl`, but for the sizes.
+    pub(super) fn constants(&self) -> Vec<(&'static str, f64)> {
+        vec![
+            ("beta1", self.beta1),
+            ("beta2", self.beta2),
+            ("rest1", 1.0 - self.beta1),
+            ("rest2", 1.0 - self.beta2),
+            ("epsilon", self.epsilon),
+        ]
+    }
+
+    /// What the CPU kernels need in a step.
+    pub(super) fn rates(&self, step: &Step) -> Rates {
+        Rates {
+            beta1: self.beta1 as f32,
+            beta2: self.beta2 as f32,
+            rest1: (1.0 - self.beta1) as f32,
+            rest2: (1.0 - self.beta2) as f32,
+            epsilon: self.epsilon as f32,
+            rate: step.learning_rate / step.correction1,
+            scale: 1.0 / step.correction2.sqrt(),
+        }
+    }
+}
+
+/// Adam's constants in one step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rates {
+    beta1: f32,
+    beta2: f32,
+    rest1: f32,
+    rest2: f32,
+    epsilon: f32,
+    rate: f32,
+    scale: f32,
+}
+
+impl Rates {
+    /// Updates the first numbers of the three arrays, whose gradient is `grad + penalty sign(param)`.
+    #[inline(always)]
+    pub fn update<V: Vector>(&self, param: &mut [f32], m: &mut [f32], v: &mut [f32], grad: V, penalty: V) {
+        let old = V::load(param);
+        let grad = grad.add(old.signs(penalty));
+        let m1 = V::splat(self.rest1).mul_add(grad, V::splat(self.beta1).mul(V::load(m)));
+        let v1 = V::splat(self.rest2).mul(grad).mul_add(grad, V::splat(self.beta2).mul(V::load(v)));
+        let root = v1.sqrt().mul_add(V::splat(self.scale), V::splat(self.epsilon));
+        m1.store(m);
+        v1.store(v);
+        old.sub(V::splat(self.rate).mul(m1).div(root)).store(param);
+    }
+}
+
+/// The update of a piece of an array, as [`Rates::update`].
+struct Piece<'a> {
+    param: &'a mut [f32],
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+    grad: &'a [f32],
+    penalty: f32,
+    rates: Rates,
+}
+
+impl Kernel for Piece<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Piece { param, m, v, grad, penalty, rates } = self;
+        let whole = grad.len() - grad.len() % V::LANES;
+        let mut i = 0;
+        while i < whole {
+            rates.update(&mut param[i..], &mut m[i..], &mut v[i..], V::load(&grad[i..]), V::splat(penalty));
+            i += V::LANES;
+        }
+        for i in whole..grad.len() {
+            let grad = Plain::<1>::load(&grad[i..]);
+            rates.update(&mut param[i..], &mut m[i..], &mut v[i..], grad, Plain::splat(penalty));
+        }
+    }
+}
+
 /// Records one Adam update of every (parameter, gradient) pair; the moments are new states.
 ///
 /// # Errors
@@ -49,10 +147,57 @@ pub fn adam(tape: &mut Tape, settings: Adam, grads: &[(Var, Var)]) -> Result<()>
     Ok(())
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Update {
     shape: Shape,
     settings: Adam,
+}
+
+impl Update {
+    fn chunks(&self, grad: &[f32], penalty: f32, write: &mut [&mut [f32]], step: &Step) {
+        let [param, m, v] = write else { unreachable!("adam updates three arrays") };
+        let rates = self.settings.rates(step);
+        let chunks = param.par_chunks_mut(CHUNK).zip(m.par_chunks_mut(CHUNK)).zip(v.par_chunks_mut(CHUNK));
+        chunks.zip(grad.par_chunks(CHUNK)).for_each(|(((param, m), v), grad)| {
+            kernels::run(Piece { param, m, v, grad, penalty, rates });
+        });
+    }
+
+    fn constants(&self) -> Vec<(&'static str, f64)> {
+        let mut constants = self.settings.constants();
+        constants.push(("len", self.shape.len() as f64));
+        constants
+    }
+}
+
+/// Where a parameter's gradient comes from: the node that Adam reads, and the L1 penalty that was added to it.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// The gradient without the penalty's.
+    pub grad: Var,
+    /// The penalty's gradient: the node that computes it, the node that adds it.
+    pub l1: Option<(usize, usize)>,
+}
+
+/// Follows the gradient that node `adam` reads back over the addition of an L1 penalty of the same parameter, if there
+/// is one and nobody else reads what goes.
+fn origin(around: &Neighbours, adam: usize) -> Origin {
+    let node = around.node(adam);
+    let (grad, param) = (node.reads[0], node.writes[0]);
+    let penalised = || {
+        let add = around.writer(grad)?;
+        around.op::<Add>(add)?;
+        let terms = &around.node(add).reads;
+        for (term, other) in [(terms[0], terms[1]), (terms[1], terms[0])] {
+            let Some(l1) = around.writer(term) else { continue };
+            let own = around.op::<l1_penalty::GradInput>(l1).is_some() && around.node(l1).reads[0] == param;
+            if own && around.readers(term) == [add] && around.readers(grad) == [adam] && other != term {
+                return Some(Origin { grad: other, l1: Some((l1, add)) });
+            }
+        }
+        None
+    };
+    penalised().unwrap_or(Origin { grad, l1: None })
 }
 
 impl Op for Update {
@@ -70,45 +215,78 @@ impl Op for Update {
     }
 
     fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step) {
-        let Adam { beta1, beta2, epsilon } = self.settings;
-        let t = f64::from(step.step);
-        let (correction1, correction2) = (1.0 - beta1.powf(t), 1.0 - beta2.powf(t));
-        for (i, g) in read[0].iter().enumerate() {
-            write[1][i] = beta1 * write[1][i] + (1.0 - beta1) * g;
-            write[2][i] = beta2 * write[2][i] + (1.0 - beta2) * g * g;
-            let (m, v) = (write[1][i] / correction1, write[2][i] / correction2);
-            write[0][i] -= f64::from(step.learning_rate) * m / (v.sqrt() + epsilon);
+        let [param, m, v] = write else { unreachable!("adam updates three arrays") };
+        for (i, &g) in read[0].iter().enumerate() {
+            self.settings.reference(&mut param[i], &mut m[i], &mut v[i], g, step);
         }
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], step: &Step) {
-        let [param, m, v] = write else { unreachable!("adam updates three arrays") };
-        let (beta1, beta2) = (self.settings.beta1 as f32, self.settings.beta2 as f32);
-        let (rest1, rest2) = ((1.0 - self.settings.beta1) as f32, (1.0 - self.settings.beta2) as f32);
-        let epsilon = self.settings.epsilon as f32;
-        let rate = step.learning_rate / step.correction1;
-        let scale = 1.0 / step.correction2.sqrt();
-        let chunks = param.par_chunks_mut(CHUNK).zip(m.par_chunks_mut(CHUNK)).zip(v.par_chunks_mut(CHUNK));
-        chunks.zip(read[0].par_chunks(CHUNK)).for_each(|(((param, m), v), grad)| {
-            for (((param, m), v), &g) in param.iter_mut().zip(m).zip(v).zip(grad) {
-                *m = beta1 * *m + rest1 * g;
-                *v = beta2 * *v + rest2 * g * g;
-                *param -= rate * *m / (v.sqrt() * scale + epsilon);
-            }
-        });
+        self.chunks(read[0], 0.0, write, step);
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        let len = self.shape.len();
-        let constants = vec![
-            ("len", len as f64),
-            ("beta1", self.settings.beta1),
-            ("beta2", self.settings.beta2),
-            ("rest1", 1.0 - self.settings.beta1),
-            ("rest2", 1.0 - self.settings.beta2),
-            ("epsilon", self.settings.epsilon),
-        ];
-        vec![Dispatch::linear(shader!("adam.wgsl"), "update", constants, len)]
+        vec![Dispatch::linear(shader!("adam.wgsl"), "update", self.constants(), self.shape.len())]
+    }
+
+    fn fuse(&self, around: &Neighbours) -> Option<Fusion> {
+        let origin = origin(around, around.number);
+        dense_update::fuse(around, self.settings, &origin).or_else(|| {
+            let (l1, add) = origin.l1?;
+            let L1 { lambda, grad } = l1_penalty::gradient(around, l1)?;
+            // What is read later than before must still be the same: it was written before, and is written once.
+            if [origin.grad, grad].into_iter().any(|var| around.writer(var).is_some_and(|writer| writer > add)) {
+                return None;
+            }
+            let op = Penalised { update: self.clone(), lambda };
+            let writes = around.node(around.number).writes.clone();
+            let node = Node { op: Arc::new(op), reads: vec![origin.grad, grad], writes };
+            Some(Fusion { removed: vec![l1, add, around.number], added: vec![(around.number, node)] })
+        })
+    }
+
+    fn backward(&self, _: &mut Gradient) -> Result<()> {
+        Ok(()) // it comes after the loss
+    }
+}
+
+/// Adam on `grad + lambda sign(parameter) grad_penalty`.
+#[derive(Debug)]
+struct Penalised {
+    update: Update,
+    lambda: f64,
+}
+
+impl Op for Penalised {
+    fn name(&self) -> &'static str {
+        "adam.penalised"
+    }
+
+    fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
+        expect(self.name(), inputs, &[("grad", self.update.shape.clone()), ("grad_penalty", [1].into())])?;
+        Ok(vec![self.update.shape.clone(); 3])
+    }
+
+    fn in_place(&self) -> bool {
+        true
+    }
+
+    fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step) {
+        let [param, m, v] = write else { unreachable!("adam updates three arrays") };
+        for (i, &g) in read[0].iter().enumerate() {
+            let g = g + l1_penalty::slope(self.lambda * read[1][0], param[i]);
+            self.update.settings.reference(&mut param[i], &mut m[i], &mut v[i], g, step);
+        }
+    }
+
+    fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], step: &Step) {
+        self.update.chunks(read[0], self.lambda as f32 * read[1][0], write, step);
+    }
+
+    fn gpu(&self) -> Vec<Dispatch> {
+        let mut constants = self.update.constants();
+        constants.push(("lambda", self.lambda));
+        vec![Dispatch::linear(shader!("adam.wgsl"), "update_penalised", constants, self.update.shape.len())]
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
@@ -133,5 +311,19 @@ mod tests {
         op.cpu(&[&[1.0, 0.0, 0.0]], &mut [&mut param, &mut m, &mut v], &Step::new(2, 0, 0.1, (0.9, 0.999)));
         let expected = 0.9 - 0.1 * (0.55 / 0.19) / (0.025_975f64 / 0.001_999).sqrt();
         assert!((f64::from(param[0]) - expected).abs() < 1e-6, "{} {expected}", param[0]);
+    }
+
+    #[test]
+    fn a_penalty_pulls_towards_zero() {
+        // Gradient 1 and penalty 0.5 * 4 = 2 on either side of zero: 3, -1 and, at zero, 1.
+        let op = Penalised { update: Update { shape: [3].into(), settings: Adam::default() }, lambda: 0.5 };
+        let (mut param, mut m, mut v) = ([1.0f32, -1.0, 0.0], [0.0f32; 3], [0.0f32; 3]);
+        op.cpu(&[&[1.0; 3], &[4.0]], &mut [&mut param, &mut m, &mut v], &Step::new(1, 0, 0.1, (0.9, 0.999)));
+        for (got, expected) in param.iter().zip([0.9, -0.9, -0.1]).chain(m.iter().zip([0.3, -0.1, 0.1])) {
+            assert!((got - expected).abs() < 1e-6, "{param:?} {m:?}");
+        }
+        for (got, expected) in v.iter().zip([0.009, 0.001, 0.001]) {
+            assert!((got - expected).abs() < 1e-8, "{v:?}");
+        }
     }
 }

@@ -21,7 +21,7 @@ pub fn add(tape: &mut Tape, a: Var, b: Var) -> Result<Var> {
 }
 
 #[derive(Debug)]
-struct Add {
+pub(super) struct Add {
     shape: Shape,
 }
 

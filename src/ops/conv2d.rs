@@ -67,24 +67,24 @@ pub fn conv2d(tape: &mut Tape, input: Var, weight: Var, bias: Option<Var>, paddi
 
 /// Sizes of a convolution.
 #[derive(Clone, Debug)]
-struct Conv2d {
-    n: usize,
-    c_in: usize,
-    h: usize,
-    w: usize,
-    c_out: usize,
-    k_h: usize,
-    k_w: usize,
-    padding: Padding,
-    bias: bool,
+pub(super) struct Conv2d {
+    pub(super) n: usize,
+    pub(super) c_in: usize,
+    pub(super) h: usize,
+    pub(super) w: usize,
+    pub(super) c_out: usize,
+    pub(super) k_h: usize,
+    pub(super) k_w: usize,
+    pub(super) padding: Padding,
+    pub(super) bias: bool,
 }
 
 impl Conv2d {
-    fn input(&self) -> (&'static str, Shape) {
+    pub(super) fn input(&self) -> (&'static str, Shape) {
         ("input", [self.n, self.c_in, self.h, self.w].into())
     }
 
-    fn weight(&self) -> (&'static str, Shape) {
+    pub(super) fn weight(&self) -> (&'static str, Shape) {
         ("weight", [self.c_out, self.c_in, self.k_h, self.k_w].into())
     }
 
@@ -94,7 +94,7 @@ impl Conv2d {
     }
 
     /// Height and width of the output.
-    fn out(&self) -> (usize, usize) {
+    pub(super) fn out(&self) -> (usize, usize) {
         match self.padding {
             Padding::Valid => (self.h + 1 - self.k_h, self.w + 1 - self.k_w),
             Padding::Same => (self.h, self.w),
@@ -102,7 +102,7 @@ impl Conv2d {
     }
 
     /// Zeros above and to the left of the input.
-    fn pad(&self) -> (usize, usize) {
+    pub(super) fn pad(&self) -> (usize, usize) {
         match self.padding {
             Padding::Valid => (0, 0),
             Padding::Same => ((self.k_h - 1) / 2, (self.k_w - 1) / 2),
@@ -110,11 +110,11 @@ impl Conv2d {
     }
 
     /// Taps of one output channel.
-    fn taps(&self) -> usize {
+    pub(super) fn taps(&self) -> usize {
         self.c_in * self.k_h * self.k_w
     }
 
-    fn multiply_adds(&self) -> u64 {
+    pub(super) fn multiply_adds(&self) -> u64 {
         let (h, w) = self.out();
         2 * (self.n * self.c_out * h * w * self.taps()) as u64
     }
@@ -158,7 +158,7 @@ impl Conv2d {
     }
 
     /// The forward pass as a correlation.
-    fn forward(&self) -> Correlation {
+    pub(super) fn forward(&self) -> Correlation {
         let ((top, left), (h_out, w_out)) = (self.pad(), self.out());
         let Self { c_in, h, w, c_out, k_h, k_w, .. } = *self;
         Correlation { c_in, h, w, c_out, k_h, k_w, top, left, h_out, w_out }
@@ -184,26 +184,26 @@ impl Conv2d {
 
 /// Sizes of one correlation of an image `[c_in, h, w]` to `[c_out, h_out, w_out]`.
 #[derive(Clone, Copy)]
-struct Correlation {
-    c_in: usize,
-    h: usize,
-    w: usize,
-    c_out: usize,
-    k_h: usize,
-    k_w: usize,
-    top: usize,
-    left: usize,
-    h_out: usize,
-    w_out: usize,
+pub(super) struct Correlation {
+    pub(super) c_in: usize,
+    pub(super) h: usize,
+    pub(super) w: usize,
+    pub(super) c_out: usize,
+    pub(super) k_h: usize,
+    pub(super) k_w: usize,
+    pub(super) top: usize,
+    pub(super) left: usize,
+    pub(super) h_out: usize,
+    pub(super) w_out: usize,
 }
 
 impl Correlation {
-    fn taps(&self) -> usize {
+    pub(super) fn taps(&self) -> usize {
         self.c_in * self.k_h * self.k_w
     }
 
     /// Blocks of output channels.
-    fn blocks(&self) -> usize {
+    pub(super) fn blocks(&self) -> usize {
         self.c_out.div_ceil(LANES)
     }
 
@@ -213,12 +213,12 @@ impl Correlation {
     }
 
     /// Floats of an image with its side padding, and a vector that the last row may be read beyond by.
-    fn widened_len(&self) -> usize {
+    pub(super) fn widened_len(&self) -> usize {
         self.c_in * self.h * self.wide() + VECTOR
     }
 
     /// Copies an image between `left` zeros and as many as the last tap needs after.
-    fn widen(&self, image: &[f32], widened: &mut [f32]) {
+    pub(super) fn widen(&self, image: &[f32], widened: &mut [f32]) {
         for (row, out) in image.chunks_exact(self.w).zip(widened.chunks_exact_mut(self.wide())) {
             out[..self.left].fill(0.0);
             out[self.left..self.left + self.w].copy_from_slice(row);
@@ -228,7 +228,7 @@ impl Correlation {
     }
 
     /// Weights as the kernel reads them, `[blocks, taps, LANES]`: `weight_of(channel, tap)`, zero beyond the last channel.
-    fn pack(&self, packed: &mut [[f32; LANES]], weight_of: impl Fn(usize, usize) -> f32) {
+    pub(super) fn pack(&self, packed: &mut [[f32; LANES]], weight_of: impl Fn(usize, usize) -> f32) {
         for (row, lanes) in packed.iter_mut().enumerate() {
             let (block, tap) = (row / self.taps(), row % self.taps());
             for (lane, out) in lanes.iter_mut().enumerate() {
@@ -257,29 +257,37 @@ impl Correlation {
 
     /// The output channels `first ..` of one image.
     fn image(&self, first: usize, weight: &[[f32; LANES]], widened: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
-        let Self { k_h, k_w, top, h_out, w_out, .. } = *self;
-        let (wide, channels) = (self.wide(), LANES.min(self.c_out - first));
-        for i in 0..h_out {
-            // Kernel rows that lie on the image: the others meet only padding.
-            let (from, to) = (top.saturating_sub(i), k_h.min((self.h + top).saturating_sub(i)));
-            let inner = to.saturating_sub(from);
-            let runs =
-                Runs { outer: self.c_in, inner, len: k_w, weight: (k_h * k_w, k_w), input: (self.h * wide, wide) };
-            for j in (0..w_out).step_by(max_shifts()) {
-                let shifts = max_shifts().min(w_out - j);
-                let sums = if inner == 0 {
-                    Default::default()
-                } else {
-                    correlate(&weight[from * k_w..], &widened[(i + from - top) * wide + j..], runs, shifts)
-                };
-                for lane in 0..channels {
+        let (h_out, w_out) = (self.h_out, self.w_out);
+        scratch::with(w_out * LANES, |row| {
+            let row = row.as_chunks_mut::<LANES>().0;
+            for i in 0..h_out {
+                self.row(i, weight, widened, row);
+                for lane in 0..LANES.min(self.c_out - first) {
                     let bias = bias.map_or(0.0, |bias| bias[first + lane]);
-                    let row = &mut out[((first + lane) * h_out + i) * w_out + j..][..shifts];
-                    for (out, sums) in row.iter_mut().zip(&sums) {
+                    let out = &mut out[((first + lane) * h_out + i) * w_out..][..w_out];
+                    for (out, sums) in out.iter_mut().zip(&*row) {
                         *out = sums[lane] + bias;
                     }
                 }
             }
+        });
+    }
+
+    /// Row `i` of sixteen output channels, without bias, from its first column on: as many as `row` has.
+    pub(super) fn row(&self, i: usize, weight: &[[f32; LANES]], widened: &[f32], row: &mut [[f32; LANES]]) {
+        let Self { k_h, k_w, top, .. } = *self;
+        let wide = self.wide();
+        // Kernel rows that lie on the image: the others meet only padding.
+        let (from, to) = (top.saturating_sub(i), k_h.min((self.h + top).saturating_sub(i)));
+        if from >= to {
+            return row.fill([0.0; LANES]);
+        }
+        let (weight, image) = (&weight[from * k_w..], &widened[(i + from - top) * wide..]);
+        let input = (self.h * wide, wide);
+        let runs = Runs { outer: self.c_in, inner: to - from, len: k_w, weight: (k_h * k_w, k_w), input };
+        for (number, out) in row.chunks_mut(max_shifts()).enumerate() {
+            let sums = correlate(weight, &image[number * max_shifts()..], runs, out.len());
+            out.copy_from_slice(&sums[..out.len()]);
         }
     }
 
@@ -412,7 +420,7 @@ impl Op for Conv2d {
 }
 
 #[derive(Debug)]
-struct GradInput(Conv2d);
+pub(super) struct GradInput(pub(super) Conv2d);
 
 impl Op for GradInput {
     fn name(&self) -> &'static str {
@@ -450,7 +458,7 @@ impl Op for GradInput {
 }
 
 #[derive(Debug)]
-struct GradWeight(Conv2d);
+pub(super) struct GradWeight(pub(super) Conv2d);
 
 impl Op for GradWeight {
     fn name(&self) -> &'static str {
@@ -503,7 +511,7 @@ impl Op for GradWeight {
 }
 
 #[derive(Debug)]
-struct GradBias(Conv2d);
+pub(super) struct GradBias(pub(super) Conv2d);
 
 impl GradBias {
     /// Elements of one plane of the output.

@@ -5,18 +5,33 @@
 //!
 //! # Gradient
 //! `grad_input = grad_output weight`, `grad_weight = grad_output^T input`, `grad_bias[o] = sum_n grad_output[n, o]`.
+//!
+//! Fused with the L1 penalty of its weight, the layer computes that in the same pass over the weight; what becomes of
+//! the gradients is in [`super::dense_update`].
+
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::kernels::{Mat, gemm};
+use super::kernels::{self, Kernel, Mat, Vector, gemm};
+use super::l1_penalty::L1Penalty;
 use super::{expect, once, scratch};
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
-/// Rows of the weight, or columns of the gradient, that one task handles.
+/// Rows of the gradient, or some of its columns, that one task handles.
 const BLOCK: usize = 16;
+
+/// Rows of the weight that one task of the forward pass handles.
+const ROWS: usize = 8;
+
+/// Elements of these rows that are worked on before the next: what the batch has beside them stays in a near cache.
+const DEPTH: usize = 512;
+
+/// Floats of the widest vector.
+const LANES: usize = 16;
 
 /// Records a dense layer.
 ///
@@ -31,22 +46,22 @@ pub fn dense(tape: &mut Tape, input: Var, weight: Var, bias: Var) -> Result<Var>
 
 /// Sizes of a dense layer.
 #[derive(Clone, Debug)]
-struct Dense {
-    n: usize,
-    i: usize,
-    o: usize,
+pub(super) struct Dense {
+    pub n: usize,
+    pub i: usize,
+    pub o: usize,
 }
 
 impl Dense {
-    fn input(&self) -> (&'static str, Shape) {
+    pub fn input(&self) -> (&'static str, Shape) {
         ("input", [self.n, self.i].into())
     }
 
-    fn weight(&self) -> (&'static str, Shape) {
+    pub fn weight(&self) -> (&'static str, Shape) {
         ("weight", [self.o, self.i].into())
     }
 
-    fn grad_output(&self) -> (&'static str, Shape) {
+    pub fn grad_output(&self) -> (&'static str, Shape) {
         ("grad_output", [self.n, self.o].into())
     }
 
@@ -55,8 +70,149 @@ impl Dense {
         vec![Dispatch::linear(shader!("dense.wgsl"), entry, constants, threads)]
     }
 
-    fn multiply_adds(&self) -> u64 {
+    pub fn multiply_adds(&self) -> u64 {
         2 * (self.n * self.i * self.o) as u64
+    }
+
+    /// The layer's output, and the sum of the weight's magnitudes if `magnitudes` (0 otherwise).
+    fn forward(&self, read: &[&[f32]], out: &mut [f32], magnitudes: bool) -> f64 {
+        let Self { n, i, o } = *self;
+        // Blocks of weight rows run in parallel, each into its own block of [O, N + 1]: the transposed output, and
+        // beside it the rows' magnitudes.
+        scratch::with(o * (n + 1), |transposed| {
+            transposed.par_chunks_mut(ROWS * (n + 1)).zip(read[1].par_chunks(ROWS * i)).for_each(|(out, weight)| {
+                scratch::with(out.len() * LANES, |lanes| {
+                    kernels::run(Products { n, i, weight, input: read[0], magnitudes, lanes, out });
+                });
+            });
+            for (row, out) in out.chunks_exact_mut(o).enumerate() {
+                for (col, out) in out.iter_mut().enumerate() {
+                    *out = transposed[col * (n + 1) + row] + read[2][col];
+                }
+            }
+            transposed.chunks_exact(n + 1).map(|row| f64::from(row[n])).sum()
+        })
+    }
+}
+
+/// The products of some rows of the weight with every row of the input, and the sums of their magnitudes.
+struct Products<'a> {
+    n: usize,
+    i: usize,
+    weight: &'a [f32],
+    input: &'a [f32],
+    magnitudes: bool,
+    /// [rows, N + 1, lanes of a vector]: sums that are not yet added up.
+    lanes: &'a mut [f32],
+    /// [rows, N + 1]
+    out: &'a mut [f32],
+}
+
+impl Kernel for Products<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        // As many sums as fit into the registers beside what they are made of.
+        if V::REGISTERS >= 32 { self.rows::<V, 4>() } else { self.rows::<V, 2>() }
+    }
+}
+
+impl Products<'_> {
+    #[inline(always)]
+    fn rows<V: Vector, const R: usize>(mut self) {
+        let rows = self.weight.len() / self.i;
+        let whole = self.i - self.i % V::LANES;
+        self.lanes[..self.out.len() * V::LANES].fill(0.0);
+        for from in (0..whole).step_by(DEPTH) {
+            let len = DEPTH.min(whole - from);
+            let mut row = 0;
+            while row + R <= rows {
+                self.piece::<V, R>(row, from, len);
+                row += R;
+            }
+            while row < rows {
+                self.piece::<V, 1>(row, from, len);
+                row += 1;
+            }
+        }
+        for (index, (out, lanes)) in self.out.iter_mut().zip(self.lanes.chunks_exact(V::LANES)).enumerate() {
+            let (row, n) = (index / (self.n + 1), index % (self.n + 1));
+            let rest = &self.weight[row * self.i + whole..(row + 1) * self.i];
+            let rest: f32 = if n < self.n {
+                rest.iter().zip(&self.input[n * self.i + whole..]).map(|(w, x)| w * x).sum()
+            } else {
+                rest.iter().map(|w| w.abs()).sum()
+            };
+            *out = lanes.iter().sum::<f32>() + if n < self.n || self.magnitudes { rest } else { 0.0 };
+        }
+    }
+
+    /// `R` rows of the weight with everything, for elements `from..from + len`.
+    #[inline(always)]
+    fn piece<V: Vector, const R: usize>(&mut self, row: usize, from: usize, len: usize) {
+        let mut weight: [&[f32]; R] = [&[]; R];
+        for (r, weight) in weight.iter_mut().enumerate() {
+            *weight = &self.weight[(row + r) * self.i + from..][..len];
+        }
+        if self.magnitudes {
+            let mut sums = [V::splat(0.0); R];
+            let mut k = 0;
+            while k + V::LANES <= len {
+                for (sum, weight) in sums.iter_mut().zip(&weight) {
+                    *sum = sum.add(V::load(&weight[k..]).abs());
+                }
+                k += V::LANES;
+            }
+            for (r, sum) in sums.iter().enumerate() {
+                let lanes = &mut self.lanes[((row + r) * (self.n + 1) + self.n) * V::LANES..];
+                V::load(lanes).add(*sum).store(lanes);
+            }
+        }
+        let mut n = 0;
+        while n + 5 <= self.n {
+            self.products::<V, R, 5>(&weight, row, n, from);
+            n += 5;
+        }
+        while n < self.n {
+            self.products::<V, R, 1>(&weight, row, n, from);
+            n += 1;
+        }
+    }
+
+    /// `R` rows of the weight with `N` of the input.
+    #[inline(always)]
+    fn products<V: Vector, const R: usize, const N: usize>(
+        &mut self,
+        weight: &[&[f32]; R],
+        row: usize,
+        n: usize,
+        from: usize,
+    ) {
+        let len = weight[0].len();
+        let mut input: [&[f32]; N] = [&[]; N];
+        for (p, input) in input.iter_mut().enumerate() {
+            *input = &self.input[(n + p) * self.i + from..][..len];
+        }
+        let mut sums = [[V::splat(0.0); N]; R];
+        let mut k = 0;
+        while k + V::LANES <= len {
+            let mut w = [V::splat(0.0); R];
+            for (w, weight) in w.iter_mut().zip(weight) {
+                *w = V::load(&weight[k..len]);
+            }
+            for (p, input) in input.iter().enumerate() {
+                let x = V::load(&input[k..len]);
+                for (sums, w) in sums.iter_mut().zip(&w) {
+                    sums[p] = w.mul_add(x, sums[p]);
+                }
+            }
+            k += V::LANES;
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (p, sum) in sums.iter().enumerate() {
+                let lanes = &mut self.lanes[((row + r) * (self.n + 1) + n + p) * V::LANES..];
+                V::load(lanes).add(*sum).store(lanes);
+            }
+        }
     }
 }
 
@@ -80,18 +236,7 @@ impl Op for Dense {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        let Self { n, i, o } = *self;
-        // Blocks of weight rows run in parallel, each into its own block of the transposed output [O, N].
-        scratch::with(o * n, |transposed| {
-            transposed.par_chunks_mut(BLOCK * n).zip(read[1].par_chunks(BLOCK * i)).for_each(|(out, weight)| {
-                gemm(Mat::new(weight, weight.len() / i, i), Mat::new(read[0], n, i).t(), out, n);
-            });
-            for (row, out) in write[0].chunks_exact_mut(o).enumerate() {
-                for (col, out) in out.iter_mut().enumerate() {
-                    *out = transposed[col * n + row] + read[2][col];
-                }
-            }
-        });
+        self.forward(read, write[0], false);
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
@@ -102,6 +247,20 @@ impl Op for Dense {
         self.multiply_adds()
     }
 
+    fn fuse(&self, around: &Neighbours) -> Option<Fusion> {
+        let node = around.node(around.number);
+        let weight = node.reads[1];
+        let is_penalty = |&number: &usize| number > around.number && around.op::<L1Penalty>(number).is_some();
+        let penalty = around.readers(weight).into_iter().find(is_penalty)?;
+        if around.writer(weight).is_some_and(|writer| (around.number..penalty).contains(&writer)) {
+            return None;
+        }
+        let op = Penalised { dense: self.clone(), lambda: around.op::<L1Penalty>(penalty)?.lambda() };
+        let writes = vec![node.writes[0], around.node(penalty).writes[0]];
+        let node = Node { op: Arc::new(op), reads: node.reads.clone(), writes };
+        Some(Fusion { removed: vec![around.number, penalty], added: vec![(around.number, node)] })
+    }
+
     fn backward(&self, g: &mut Gradient) -> Result<()> {
         g.give(0, GradInput(self.clone()), &[g.grad_output(), g.input(1)])?;
         g.give(1, GradWeight(self.clone()), &[g.grad_output(), g.input(0)])?;
@@ -109,8 +268,53 @@ impl Op for Dense {
     }
 }
 
+/// The layer, and the L1 penalty of its weight: `output, lambda sum |weight|`.
 #[derive(Debug)]
-struct GradInput(Dense);
+struct Penalised {
+    dense: Dense,
+    lambda: f64,
+}
+
+impl Op for Penalised {
+    fn name(&self) -> &'static str {
+        "dense.penalised"
+    }
+
+    fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
+        let mut shapes = self.dense.output_shapes(inputs)?;
+        shapes.push([1].into());
+        Ok(shapes)
+    }
+
+    fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step) {
+        self.dense.reference(read, &mut write[..1], step);
+        write[1][0] = self.lambda * read[1].iter().map(|w| w.abs()).sum::<f64>();
+    }
+
+    fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
+        let magnitude = self.dense.forward(read, write[0], true);
+        write[1][0] = (self.lambda * magnitude) as f32;
+    }
+
+    fn gpu(&self) -> Vec<Dispatch> {
+        let mut dispatches = self.dense.gpu();
+        let mut constants = dispatches[0].constants.clone();
+        constants.push(("lambda", self.lambda));
+        dispatches.push(Dispatch::single(shader!("dense.wgsl"), "penalty", constants));
+        dispatches
+    }
+
+    fn flops(&self) -> u64 {
+        self.dense.flops()
+    }
+
+    fn backward(&self, _: &mut Gradient) -> Result<()> {
+        once(self.name())
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct GradInput(Dense);
 
 impl Op for GradInput {
     fn name(&self) -> &'static str {
@@ -165,7 +369,7 @@ impl Op for GradInput {
 }
 
 #[derive(Debug)]
-struct GradWeight(Dense);
+pub(super) struct GradWeight(pub Dense);
 
 impl Op for GradWeight {
     fn name(&self) -> &'static str {
@@ -254,6 +458,10 @@ mod tests {
         let mut y = [f32::NAN; 4];
         op.cpu(&[&x, &w, &b], &mut [&mut y], &step);
         assert_eq!(y, [1.5, 5.0, 4.5, 14.0]);
+        let (mut y, mut penalty) = ([f32::NAN; 4], [f32::NAN]);
+        let penalised = Penalised { dense: op.clone(), lambda: 0.5 };
+        penalised.cpu(&[&x, &w.map(|w| -w), &b], &mut [&mut y, &mut penalty], &step);
+        assert_eq!((y, penalty), ([-0.5, -7.0, -3.5, -16.0], [2.0]));
         let dy = [1.0, 2.0, 3.0, 4.0];
         let mut dx = [f32::NAN; 6];
         GradInput(op.clone()).cpu(&[&dy, &w], &mut [&mut dx], &step);

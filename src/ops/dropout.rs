@@ -11,6 +11,7 @@
 
 use rayon::prelude::*;
 
+use super::kernels::simd::{self, Kernel, Vector};
 use super::{CHUNK, expect};
 use crate::error::{Error, Result};
 use crate::rng;
@@ -69,11 +70,11 @@ impl Op for Dropout {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], step: &Step) {
+        let prefix = rng::prefix(step.seed, step.step, self.node);
         let chunks = write[0].par_chunks_mut(CHUNK).zip(read[0].par_chunks(CHUNK)).enumerate();
         chunks.for_each(|(chunk, (y, x))| {
-            for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
-                *y = if self.keeps(step, chunk * CHUNK + i) { x * self.scale() } else { 0.0 };
-            }
+            let first = prefix.wrapping_add((chunk * CHUNK) as u32);
+            simd::run(Drop { first, threshold: self.threshold(), scale: self.scale(), x, y });
         });
     }
 
@@ -90,6 +91,25 @@ impl Op for Dropout {
 
     fn backward(&self, g: &mut Gradient) -> Result<()> {
         g.give(0, self.clone(), &[g.grad_output()])
+    }
+}
+
+/// One chunk. The loop needs no vectors of ours: the compiler makes its own of the instructions that it is given.
+struct Drop<'a> {
+    /// What element 0's place is added to before it is hashed.
+    first: u32,
+    threshold: u32,
+    scale: f32,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Kernel for Drop<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        for (i, (y, &x)) in (0u32..).zip(self.y.iter_mut().zip(self.x)) {
+            *y = if rng::pcg(self.first.wrapping_add(i)) >= self.threshold { x * self.scale } else { 0.0 };
+        }
     }
 }
 

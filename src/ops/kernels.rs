@@ -1,7 +1,13 @@
-//! The two inner kernels of the CPU path, and the crate's only unsafe code: a checked wrapper around
-//! `matrixmultiply`, and the sum of products that all three convolutions reduce to, compiled for the best
-//! instruction set that the machine turns out to have.
+//! The inner kernels of the CPU path, and the crate's only unsafe code: a checked wrapper around `matrixmultiply`, the
+//! sum of products that all three convolutions reduce to, and what a fused pool needs (running maxima; sums over the
+//! winners alone), compiled for the best instruction set that the machine turns out to have.
 #![allow(unsafe_code)]
+
+mod columns;
+pub mod simd;
+
+pub use columns::{Columns, columns};
+pub use simd::{Kernel, LANES, Plain, Vector, run};
 
 /// A matrix inside a slice: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy)]
@@ -66,8 +72,40 @@ pub fn gemm(a: Mat, b: Mat, c: &mut [f32], c_stride: usize) {
     }
 }
 
-/// Channels that one call of [`correlate`] computes: one AVX-512 register, two of AVX.
-pub const LANES: usize = 16;
+/// Independent sums that [`multiply_adds`] keeps in registers: enough to hide the latency of two units.
+const SUMS: usize = 12;
+
+/// Multiply-adds in registers and nothing else, to learn what this machine's arithmetic can do at most; gives the
+/// number of floating-point operations, two a multiply-add.
+pub fn multiply_adds(rounds: u64) -> u64 {
+    let mut flops = 0;
+    run(MultiplyAdds { rounds, flops: &mut flops });
+    flops
+}
+
+struct MultiplyAdds<'a> {
+    rounds: u64,
+    flops: &'a mut u64,
+}
+
+impl Kernel for MultiplyAdds<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let (factor, addend) = (V::splat(std::hint::black_box(0.999)), V::splat(std::hint::black_box(0.001)));
+        let mut sums = [addend; SUMS];
+        for _ in 0..self.rounds {
+            for sum in &mut sums {
+                *sum = sum.mul_add(factor, addend);
+            }
+        }
+        let mut total = [0.0; LANES];
+        for sum in sums {
+            sum.add(V::load(&total)).store(&mut total);
+        }
+        std::hint::black_box(total);
+        *self.flops = 2 * (SUMS * V::LANES) as u64 * self.rounds;
+    }
+}
 
 /// Shifts that one call of [`correlate`] computes at most.
 pub const SHIFTS: usize = 10;
@@ -211,6 +249,281 @@ fn add_rows_of<const FMA: bool>(factor: f32, input: &[f32], stride: usize, out: 
     }
 }
 
+/// Keeps the winners of a row of windows: `row` is one row of a map, lanes are channels, window `j` has the columns
+/// `j k_w .. (j + 1) k_w`. Where an element exceeds `best[j]` it and its place (`first` + column) take over.
+///
+/// # Panics
+/// If the windows leave `row`, or `best` and `place` have other lengths.
+pub fn keep_winners(
+    row: &[[f32; LANES]],
+    k_w: usize,
+    first: f32,
+    best: &mut [[f32; LANES]],
+    place: &mut [[f32; LANES]],
+) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the machine has AVX-512F and VL, which is all that the function asks for.
+            return unsafe { keep_winners_avx512(row, k_w, first, best, place) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the machine has AVX2 and FMA, which is all that the function asks for.
+            return unsafe { keep_winners_avx2(row, k_w, first, best, place) };
+        }
+    }
+    keep_winners_of(row, k_w, first, best, place);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl")]
+fn keep_winners_avx512(
+    row: &[[f32; LANES]],
+    k_w: usize,
+    first: f32,
+    best: &mut [[f32; LANES]],
+    place: &mut [[f32; LANES]],
+) {
+    keep_winners_of(row, k_w, first, best, place);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn keep_winners_avx2(
+    row: &[[f32; LANES]],
+    k_w: usize,
+    first: f32,
+    best: &mut [[f32; LANES]],
+    place: &mut [[f32; LANES]],
+) {
+    keep_winners_of(row, k_w, first, best, place);
+}
+
+/// The comparisons select rather than branch, so that the compiler vectorises over the lanes.
+#[inline(always)]
+fn keep_winners_of(
+    row: &[[f32; LANES]],
+    k_w: usize,
+    first: f32,
+    best: &mut [[f32; LANES]],
+    place: &mut [[f32; LANES]],
+) {
+    assert_eq!(best.len(), place.len(), "keep_winners: lengths");
+    let row = &row[..best.len() * k_w];
+    for (j, ((window, best), place)) in row.chunks_exact(k_w).zip(best).zip(place).enumerate() {
+        let (mut x, mut at, mut here) = (*best, *place, first + (j * k_w) as f32);
+        for values in window {
+            for ((x, at), &value) in x.iter_mut().zip(&mut at).zip(values) {
+                *at = if value > *x { here } else { *at };
+                *x = if value > *x { value } else { *x };
+            }
+            here += 1.0;
+        }
+        (*best, *place) = (x, at);
+    }
+}
+
+/// A winner's gradient, and where the input that its convolution saw starts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Spot {
+    /// Index of the first element of the first run.
+    pub start: u32,
+    /// The gradient.
+    pub factor: f32,
+}
+
+/// Floats that runs of [`sum_runs`] and [`spread_runs`] are multiples of: a register of this machine.
+pub fn width() -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+        return 16;
+    }
+    8
+}
+
+/// `sums[r][k] += sum over the spots of factor * input[start + r * stride + k]`, `sums` being rows of `run` elements.
+///
+/// Each call sums in registers, spot after spot, before it adds to `sums`.
+///
+/// # Panics
+/// If a run leaves `input`, or is no multiple of [`width`].
+pub fn sum_runs(spots: &[Spot], input: &[f32], stride: usize, sums: &mut [f32], run: usize) {
+    assert!(run > 0 && run.is_multiple_of(width()) && sums.len().is_multiple_of(run), "sum_runs: {run} of a run");
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the machine has AVX-512F and VL, which is all that the function asks for.
+            return unsafe { sum_runs_avx512(spots, input, stride, sums, run) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the machine has AVX2 and FMA, which is all that the function asks for.
+            return unsafe { sum_runs_avx2(spots, input, stride, sums, run) };
+        }
+    }
+    sum_tiles::<8, false>(spots, input, stride, sums, run);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl")]
+fn sum_runs_avx512(spots: &[Spot], input: &[f32], stride: usize, sums: &mut [f32], run: usize) {
+    sum_tiles::<16, true>(spots, input, stride, sums, run);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn sum_runs_avx2(spots: &[Spot], input: &[f32], stride: usize, sums: &mut [f32], run: usize) {
+    sum_tiles::<8, true>(spots, input, stride, sums, run);
+}
+
+/// Calls `$tile::<W, across, down, FMA>(row, column)` for tiles of `$rows` rows of `$vectors` registers: at most six
+/// registers across and twelve in all, as even as they can be. Their loops are unrolled, so that a tile stays in registers.
+macro_rules! tiles {
+    ($rows:expr, $vectors:expr, |$r:ident, $v:ident| $tile:ident::<$w:ident, $fma:ident>($($argument:expr),*)) => {
+        let (rows, vectors): (usize, usize) = ($rows, $vectors);
+        let wide = vectors.div_ceil(vectors.div_ceil(6));
+        for $v in (0..vectors).step_by(wide) {
+            let across = wide.min(vectors - $v);
+            let high = rows.div_ceil(rows.div_ceil((12 / across).min(6)));
+            for $r in (0..rows).step_by(high) {
+                let down = high.min(rows - $r);
+                tiles!(pick $tile, $w, $fma, across, down, ($($argument),*);
+                    1 1, 1 2, 1 3, 1 4, 1 5, 1 6, 2 1, 2 2, 2 3, 2 4, 2 5, 2 6, 3 1, 3 2, 3 3, 3 4, 4 1, 4 2, 4 3,
+                    5 1, 5 2, 6 1, 6 2);
+            }
+        }
+    };
+    (pick $tile:ident, $w:ident, $fma:ident, $across:ident, $down:ident, $arguments:tt; $($a:literal $d:literal),*) => {
+        match ($across, $down) {
+            $(($a, $d) => tiles!(call $tile, $w, $a, $d, $fma, $arguments),)*
+            (across, down) => unreachable!("a tile of {across} by {down}"),
+        }
+    };
+    (call $tile:ident, $w:ident, $a:literal, $d:literal, $fma:ident, ($($argument:expr),*)) => {
+        $tile::<$w, $a, $d, $fma>($($argument),*)
+    };
+}
+
+#[inline(always)]
+fn sum_tiles<const W: usize, const FMA: bool>(
+    spots: &[Spot],
+    input: &[f32],
+    stride: usize,
+    sums: &mut [f32],
+    run: usize,
+) {
+    tiles!(sums.len() / run, run / W, |r, v| sum_tile::<W, FMA>(
+        spots,
+        &input[r * stride + v * W..],
+        stride,
+        &mut sums[r * run + v * W..],
+        run
+    ));
+}
+
+#[inline(always)]
+fn sum_tile<const W: usize, const V: usize, const R: usize, const FMA: bool>(
+    spots: &[Spot],
+    input: &[f32],
+    stride: usize,
+    sums: &mut [f32],
+    run: usize,
+) {
+    let mut tile = [[[0.0f32; W]; V]; R];
+    for spot in spots {
+        let input = &input[spot.start as usize..];
+        for (r, tile) in tile.iter_mut().enumerate() {
+            let input = input[r * stride..][..V * W].as_chunks::<W>().0;
+            for (v, tile) in tile.iter_mut().enumerate() {
+                for (sum, x) in tile.iter_mut().zip(&input[v]) {
+                    *sum = if FMA { x.mul_add(spot.factor, *sum) } else { x * spot.factor + *sum };
+                }
+            }
+        }
+    }
+    for (r, tile) in tile.iter().enumerate() {
+        for (sum, x) in sums[r * run..][..V * W].iter_mut().zip(tile.as_flattened()) {
+            *sum += x;
+        }
+    }
+}
+
+/// `out[start + r * stride + k] += factor * weight[r][k]` for every spot; `weight` are rows of `run` elements.
+///
+/// The order of the sum depends only on the sizes and the spots.
+///
+/// # Panics
+/// If a run leaves `out`, or is no multiple of [`width`].
+pub fn spread_runs(spots: &[Spot], weight: &[f32], run: usize, out: &mut [f32], stride: usize) {
+    assert!(run > 0 && run.is_multiple_of(width()) && weight.len().is_multiple_of(run), "spread_runs: {run} of a run");
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the machine has AVX-512F and VL, which is all that the function asks for.
+            return unsafe { spread_runs_avx512(spots, weight, run, out, stride) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the machine has AVX2 and FMA, which is all that the function asks for.
+            return unsafe { spread_runs_avx2(spots, weight, run, out, stride) };
+        }
+    }
+    spread_tiles::<8, false>(spots, weight, run, out, stride);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl")]
+fn spread_runs_avx512(spots: &[Spot], weight: &[f32], run: usize, out: &mut [f32], stride: usize) {
+    spread_tiles::<16, true>(spots, weight, run, out, stride);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn spread_runs_avx2(spots: &[Spot], weight: &[f32], run: usize, out: &mut [f32], stride: usize) {
+    spread_tiles::<8, true>(spots, weight, run, out, stride);
+}
+
+#[inline(always)]
+fn spread_tiles<const W: usize, const FMA: bool>(
+    spots: &[Spot],
+    weight: &[f32],
+    run: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
+    tiles!(weight.len() / run, run / W, |r, v| spread_tile::<W, FMA>(
+        spots,
+        &weight[r * run + v * W..],
+        run,
+        &mut out[r * stride + v * W..],
+        stride
+    ));
+}
+
+#[inline(always)]
+fn spread_tile<const W: usize, const V: usize, const R: usize, const FMA: bool>(
+    spots: &[Spot],
+    weight: &[f32],
+    run: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let mut tile = [[[0.0f32; W]; V]; R];
+    for (r, tile) in tile.iter_mut().enumerate() {
+        tile.as_flattened_mut().copy_from_slice(&weight[r * run..][..V * W]);
+    }
+    for spot in spots {
+        let out = &mut out[spot.start as usize..];
+        for (r, tile) in tile.iter().enumerate() {
+            let out = out[r * stride..][..V * W].as_chunks_mut::<W>().0;
+            for (v, tile) in tile.iter().enumerate() {
+                for (out, w) in out[v].iter_mut().zip(tile) {
+                    *out = if FMA { w.mul_add(spot.factor, *out) } else { w * spot.factor + *out };
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +543,13 @@ mod tests {
     #[should_panic(expected = "c outside its slice")]
     fn a_short_output_is_refused() {
         gemm(Mat::new(&[1.0; 4], 2, 2), Mat::new(&[1.0; 4], 2, 2), &mut [0.0; 3], 2);
+    }
+
+    #[test]
+    fn operations_are_counted() {
+        let width = multiply_adds(1) / (2 * SUMS as u64);
+        assert!([4, VECTOR as u64, LANES as u64].contains(&width), "{width}");
+        assert_eq!(multiply_adds(1000), 1000 * multiply_adds(1));
     }
 
     #[test]
@@ -271,5 +591,63 @@ mod tests {
     fn a_run_beyond_the_input_is_refused() {
         let runs = Runs { outer: 1, inner: 1, len: 4, weight: (0, 0), input: (0, 0) };
         correlate(&[[1.0; LANES]; 4], &[1.0; 5], runs, 3);
+    }
+
+    /// Small whole numbers: every order and rounding gives the same.
+    fn whole(len: usize, step: usize) -> Vec<f32> {
+        (0..len).map(|i| (i * step % 11) as f32 - 5.0).collect()
+    }
+
+    #[test]
+    fn winners_are_the_first_of_equals() {
+        let row: Vec<[f32; LANES]> =
+            [1.0, 4.0, 4.0, 2.0, 9.0].map(|x| std::array::from_fn(|c| x * (c as f32 - 1.0))).into();
+        let (mut best, mut place) = (vec![[2.0; LANES]; 2], vec![[7.0; LANES]; 2]);
+        keep_winners(&row, 2, 100.0, &mut best, &mut place);
+        // Lane 1 is all zero, lane 0 negative, lane 2 the row itself: 4 at place 101, 4 at place 102.
+        assert_eq!([best[0][0], best[0][1], best[0][2]], [2.0, 2.0, 4.0]);
+        assert_eq!([place[0][0], place[0][1], place[0][2]], [7.0, 7.0, 101.0]);
+        assert_eq!((best[1][2], place[1][2]), (4.0, 102.0));
+        let before = place.clone();
+        keep_winners(&row, 2, 200.0, &mut best, &mut place);
+        assert_eq!(place, before, "equals do not take over");
+    }
+
+    #[test]
+    fn runs_are_summed_and_spread_for_every_tile() {
+        let spots: Vec<Spot> = (0..5).map(|i| Spot { start: 3 * i, factor: i as f32 - 1.0 }).collect();
+        for (rows, vectors) in (1..=13).map(|rows| (rows, 1)).chain((1..=26).map(|vectors| (3, vectors))) {
+            let (run, stride) = (vectors * width(), vectors * width() + 7);
+            let input = whole(12 + rows * stride, 3);
+            let mut sums = vec![1.0; rows * run];
+            sum_runs(&spots, &input, stride, &mut sums, run);
+            let mut portable = vec![1.0; rows * run];
+            sum_tiles::<8, false>(&spots, &input, stride, &mut portable, run);
+            for (i, sum) in sums.iter().enumerate() {
+                let at = |spot: &Spot| spot.factor * input[spot.start as usize + i / run * stride + i % run];
+                assert_eq!(*sum, 1.0 + spots.iter().map(at).sum::<f32>(), "{rows} {vectors} {i}");
+            }
+            assert_eq!(sums, portable);
+
+            let weight = whole(rows * run, 5);
+            let (mut out, mut expected) = (vec![2.0; 12 + rows * stride], vec![2.0; 12 + rows * stride]);
+            spread_runs(&spots, &weight, run, &mut out, stride);
+            for spot in &spots {
+                for (i, w) in weight.iter().enumerate() {
+                    expected[spot.start as usize + i / run * stride + i % run] += spot.factor * w;
+                }
+            }
+            assert_eq!(out, expected);
+            let mut portable = vec![2.0; out.len()];
+            spread_tiles::<8, false>(&spots, &weight, run, &mut portable, stride);
+            assert_eq!(portable, expected);
+        }
+    }
+
+    #[test]
+    #[should_panic]
+    fn a_spot_beyond_the_input_is_refused() {
+        let run = width();
+        sum_runs(&[Spot { start: 1, factor: 1.0 }], &vec![0.0; run], run, &mut vec![0.0; run], run);
     }
 }

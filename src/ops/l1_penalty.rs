@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::{CHUNK, expect, once, scratch};
 use crate::error::Result;
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Dispatch, Gradient, Neighbours, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records the penalty of `x` with weight `lambda`.
@@ -24,12 +24,36 @@ pub fn l1_penalty(tape: &mut Tape, x: Var, lambda: f64) -> Result<Var> {
 }
 
 #[derive(Clone, Debug)]
-struct L1Penalty {
+pub(super) struct L1Penalty {
     shape: Shape,
     lambda: f64,
 }
 
+/// A penalty's gradient as other nodes may compute it: `lambda sign(x) grad`.
+#[derive(Debug)]
+pub(super) struct L1 {
+    pub lambda: f64,
+    /// The gradient of the loss with respect to the penalty, `[1]`.
+    pub grad: Var,
+}
+
+/// What node `number` computes, if it is a penalty's gradient.
+pub(super) fn gradient(around: &Neighbours, number: usize) -> Option<L1> {
+    let op = around.op::<GradInput>(number)?;
+    Some(L1 { lambda: op.0.lambda, grad: around.node(number).reads[1] })
+}
+
+/// `size sign(x)`, with `sign(0) = 0`.
+pub(super) fn slope(size: f64, x: f64) -> f64 {
+    if x == 0.0 { 0.0 } else { size * x.signum() }
+}
+
 impl L1Penalty {
+    /// Its weight.
+    pub fn lambda(&self) -> f64 {
+        self.lambda
+    }
+
     fn constants(&self) -> Vec<(&'static str, f64)> {
         vec![("len", self.shape.len() as f64), ("lambda", self.lambda)]
     }
@@ -78,7 +102,7 @@ impl Op for L1Penalty {
 }
 
 #[derive(Debug)]
-struct GradInput(L1Penalty);
+pub(super) struct GradInput(L1Penalty);
 
 impl Op for GradInput {
     fn name(&self) -> &'static str {
@@ -92,7 +116,7 @@ impl Op for GradInput {
 
     fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], _: &Step) {
         for (dx, &x) in write[0].iter_mut().zip(read[0]) {
-            *dx = if x == 0.0 { 0.0 } else { self.0.lambda * x.signum() * read[1][0] };
+            *dx = slope(self.0.lambda * read[1][0], x);
         }
     }
 

@@ -24,9 +24,9 @@ pub fn leaky_relu(tape: &mut Tape, input: Var, slope: f32) -> Result<Var> {
 }
 
 #[derive(Clone, Debug)]
-struct LeakyRelu {
+pub(super) struct LeakyRelu {
     shape: Shape,
-    slope: f32,
+    pub(super) slope: f32,
 }
 
 impl LeakyRelu {
@@ -71,7 +71,7 @@ impl Op for LeakyRelu {
 }
 
 #[derive(Debug)]
-struct GradInput(LeakyRelu);
+pub(super) struct GradInput(LeakyRelu);
 
 impl Op for GradInput {
     fn name(&self) -> &'static str {

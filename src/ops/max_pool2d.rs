@@ -12,10 +12,10 @@
 
 use rayon::prelude::*;
 
-use super::{expect, once};
+use super::{conv_block, expect, once};
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Dispatch, Fusion, Gradient, Neighbours, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records max-pooling of `input` with `window` (height, width).
@@ -33,18 +33,18 @@ pub fn max_pool2d(tape: &mut Tape, input: Var, window: (usize, usize)) -> Result
 }
 
 #[derive(Clone, Debug)]
-struct MaxPool2d {
-    planes: usize,
-    n: usize,
-    c: usize,
-    h: usize,
-    w: usize,
-    k_h: usize,
-    k_w: usize,
+pub(super) struct MaxPool2d {
+    pub(super) planes: usize,
+    pub(super) n: usize,
+    pub(super) c: usize,
+    pub(super) h: usize,
+    pub(super) w: usize,
+    pub(super) k_h: usize,
+    pub(super) k_w: usize,
 }
 
 impl MaxPool2d {
-    fn out(&self) -> (usize, usize) {
+    pub(super) fn out(&self) -> (usize, usize) {
         (self.h / self.k_h, self.w / self.k_w)
     }
 
@@ -52,7 +52,7 @@ impl MaxPool2d {
         [self.n, self.c, self.h, self.w].into()
     }
 
-    fn output(&self) -> Shape {
+    pub(super) fn output(&self) -> Shape {
         let (h, w) = self.out();
         [self.n, self.c, h, w].into()
     }
@@ -160,10 +160,14 @@ impl Op for MaxPool2d {
     fn backward(&self, g: &mut Gradient) -> Result<()> {
         g.give(0, GradInput(self.clone()), &[g.grad_output(), g.output(1)])
     }
+
+    fn fuse(&self, around: &Neighbours) -> Option<Fusion> {
+        conv_block::fuse(self, around)
+    }
 }
 
 #[derive(Debug)]
-struct GradInput(MaxPool2d);
+pub(super) struct GradInput(pub(super) MaxPool2d);
 
 impl Op for GradInput {
     fn name(&self) -> &'static str {

@@ -1,6 +1,7 @@
 //! Operations, one file each: the equation, its naive f64 reference, the CPU kernel, the GPU dispatch and the gradient.
 //!
-//! Read [`mod@leaky_relu`] first (the smallest), then [`mod@dense`], then [`mod@conv2d`]. Adding an operation touches four places:
+//! Read [`mod@leaky_relu`] first (the smallest), then [`mod@dense`], then [`mod@conv2d`]; [`mod@conv_block`] is what fusion
+//! makes of a convolution and what follows it. Adding an operation touches four places:
 //! its file here, its shader in `shaders/`, the lists below, and a row in `check::cases`.
 
 pub mod accumulate;
@@ -8,16 +9,21 @@ pub mod adam;
 pub mod add;
 pub mod concat;
 pub mod conv2d;
+pub mod conv_block;
 pub mod dense;
+pub mod dense_update;
 pub mod dropout;
+mod fft;
 pub mod fill;
 mod kernels;
 pub mod l1_penalty;
 pub mod leaky_relu;
 pub mod max_pool2d;
+mod pool;
 pub mod reshape;
 mod scratch;
 pub mod softmax_cross_entropy;
+mod spectral;
 pub mod tanh;
 
 pub use accumulate::accumulate;
@@ -28,6 +34,7 @@ pub use conv2d::{Padding, conv2d};
 pub use dense::dense;
 pub use dropout::dropout;
 pub use fill::fill;
+pub(crate) use kernels::multiply_adds;
 pub use l1_penalty::l1_penalty;
 pub use leaky_relu::leaky_relu;
 pub use max_pool2d::max_pool2d;

@@ -1,18 +1,21 @@
 //! What a person reads of finished runs: tables beside the published numbers, training curves, confusion matrices.
 //!
-//! It reads results and trains nothing. Read [`published`] first (what stands beside), then [`tables`], then the two
-//! pictures, [`curves`] and [`confusion`]. Results on the built-in corpus say `synthetic` wherever they appear.
+//! It reads results and trains nothing. Read [`published`] first (what stands beside), then [`tables`], then the
+//! pictures: [`curves`], [`confusion`] and [`spectrogram`]. Results on the built-in corpus say `synthetic` wherever they appear.
 
 pub mod confusion;
 pub mod curves;
 pub mod published;
+pub mod spectrogram;
 pub mod tables;
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Once;
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::audio::{FrontEnd, Kind};
@@ -88,6 +91,7 @@ fn groups(runs: &[Run]) -> Vec<Vec<&Run>> {
             train_tracks: 0,
             test_tracks: 0,
             train_segments: 0,
+            train_deformed: 0,
             test_segments: 0,
             ..run.results.data.clone()
         };
@@ -106,6 +110,8 @@ fn groups(runs: &[Run]) -> Vec<Vec<&Run>> {
 /// Which published experiment `config` repeats, if it repeats one.
 fn experiment(config: &Config) -> Option<Experiment> {
     match (config.data.front_end.kind(), config.schedule) {
+        (Kind::Mel, Schedule::Constant) if config.data.augment => Some(Experiment::Augmentation),
+        _ if config.data.augment => None,
         (Kind::Mel, Schedule::Constant) => Some(Experiment::Replication),
         (Kind::Mel, Schedule::Exp) => Some(Experiment::Exp),
         (Kind::Cqt, Schedule::Constant) => Some(Experiment::Cqt),
@@ -207,8 +213,15 @@ fn undrawable(error: DrawingAreaErrorKind<std::io::Error>) -> Error {
     Error::Config(format!("cannot draw: {error}"))
 }
 
-/// A font whose em is `pixels` high in the SVG (plotters divides what it is given by 1.24).
+/// A font whose em is `pixels` high in an SVG (plotters divides what it is given by 1.24), and nearly so in a bitmap.
+///
+/// An SVG's viewer has a font of its own; a bitmap gets Ubuntu Light, which also measures text for both.
 fn font(pixels: f64) -> FontDesc<'static> {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        // a font that cannot be read makes drawing fail, with an error
+        let _ = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
+    });
     ("sans-serif", pixels * 1.24).into_font()
 }
 

@@ -33,8 +33,12 @@ impl Executor {
         &self.values[var.index()]
     }
 
-    /// Runs every node once.
+    /// Runs every node once, on a thread of the pool: there a kernel with but one task wakes nobody.
     pub fn step(&mut self, tape: &Tape, step: &Step) {
+        rayon::scope(|_| self.run(tape, step));
+    }
+
+    fn run(&mut self, tape: &Tape, step: &Step) {
         for node in tape.nodes() {
             // Each output is moved out of the table while its node runs: then inputs and outputs borrow apart.
             let mut outputs: [Vec<f32>; MOST] = Default::default();

@@ -87,8 +87,16 @@ pub struct Config {
     pub batch: usize,
     /// Seed of weights, shuffles and dropout.
     pub seed: u64,
+    /// Whether neighbouring operations are done as one (see [`crate::run::fuse`]).
+    #[serde(default = "yes")]
+    pub fuse: bool,
     /// Where the tracks come from.
     pub data: Data,
+}
+
+/// What a `run.toml` means that does not say.
+fn yes() -> bool {
+    true
 }
 
 /// The data part of a run.
@@ -110,6 +118,9 @@ pub struct Data {
     pub folds: usize,
     /// Which fold is the test set, from 0.
     pub fold: usize,
+    /// Whether deformed segments of the training tracks are trained on as well: 48 a track.
+    #[serde(default)]
+    pub augment: bool,
     /// The representation.
     pub front_end: FrontEnd,
 }
@@ -124,6 +135,7 @@ impl Default for Data {
             test_fraction: 0.25,
             folds: 0,
             fold: 0,
+            augment: false,
             front_end: FrontEnd::default(),
         }
     }
@@ -156,6 +168,7 @@ impl Config {
             epochs: 100,
             batch: 15,
             seed: 1,
+            fuse: true,
             data: Data::default(),
         }
     }
@@ -264,6 +277,8 @@ mod tests {
                 config.data.front_end = FrontEnd::from(kind).with_bins(84);
                 let text = toml::to_string(&config).unwrap();
                 assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+                // written before there was a choice
+                assert_eq!(toml::from_str::<Config>(&text.replace("fuse = true\n", "")).unwrap(), config);
             }
         }
     }

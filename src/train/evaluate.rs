@@ -66,12 +66,13 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// Compiles the forward pass of `net` on spectrograms `[bins, frames]`.
+    /// Compiles the forward pass of `net` on spectrograms `[bins, frames]`, fused or not.
     ///
     /// # Errors
     /// Those of [`Plan::new`].
-    pub fn new(net: &Net, bins: usize, frames: usize, device: &Device, params: &Params) -> Result<Self> {
-        let program = EvaluateProgram::record(net, [BATCH, bins, frames])?;
+    pub fn new(net: &Net, size: [usize; 2], fuse: bool, device: &Device, params: &Params) -> Result<Self> {
+        let [bins, frames] = size;
+        let program = EvaluateProgram::record(net, [BATCH, bins, frames])?.fused(fuse);
         let plan = Plan::new(&program.tape, device, params)?;
         Ok(Evaluator { program, plan, classes: net.classes, size: bins * frames })
     }
@@ -172,6 +173,7 @@ mod tests {
             labels: vec![0, 0, 0, 1, 1],
             tracks: vec![0, 0, 0, 1, 1],
             track_names: vec!["a".into(), "b".into()],
+            ..Set::default()
         };
         let logits = [1.0, 0.0, 1.0, 0.0, 0.0, 9.0, 0.5, 0.0, 0.0, 2.0];
         let result = evaluate(&logits, &set, 2);

@@ -94,10 +94,11 @@ pub fn fit(
     let meta = &dataset.meta;
     let net = config.net(meta.classes.len());
     let size = meta.bins * meta.frames;
-    let program = TrainProgram::record(&net, [config.batch, meta.bins, meta.frames], config.l1, config.adam())?;
+    let program = TrainProgram::record(&net, [config.batch, meta.bins, meta.frames], config.l1, config.adam())?
+        .fused(config.fuse);
     let init = nn::initialise(&program.tape, config.seed)?;
     let mut plan = Plan::new(&program.tape, device, &init)?;
-    let mut evaluator = Evaluator::new(&net, meta.bins, meta.frames, device, &init)?;
+    let mut evaluator = Evaluator::new(&net, [meta.bins, meta.frames], config.fuse, device, &init)?;
     let mut trace = options.trace.as_deref().map(|folder| Trace::start(folder, &init)).transpose()?;
 
     let steps_per_epoch = dataset.train.len().div_ceil(config.batch);

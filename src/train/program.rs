@@ -4,6 +4,7 @@ use crate::autodiff;
 use crate::error::Result;
 use crate::models::{Mode, Net};
 use crate::ops::{self, Adam, Classification};
+use crate::run;
 use crate::tape::{Source, Tape, Var};
 
 /// A training step.
@@ -47,6 +48,14 @@ impl TrainProgram {
         let correct_sum = ops::accumulate(&mut tape, "correct_sum", correct)?;
         Ok(TrainProgram { tape, spectrograms, labels, loss, loss_sum, correct_sum })
     }
+
+    /// The program as it is run: fused, or as it was recorded.
+    pub fn fused(mut self, fuse: bool) -> Self {
+        if fuse {
+            self.tape = run::fuse(&self.tape);
+        }
+        self
+    }
 }
 
 /// A forward pass without dropout.
@@ -71,5 +80,13 @@ impl EvaluateProgram {
         let spectrograms = tape.input("spectrograms", [batch, 1, bins, frames]);
         let logits = net.record(&mut tape, spectrograms, Mode::Evaluate)?;
         Ok(EvaluateProgram { tape, spectrograms, logits })
+    }
+
+    /// As [`TrainProgram::fused`].
+    pub fn fused(mut self, fuse: bool) -> Self {
+        if fuse {
+            self.tape = run::fuse(&self.tape);
+        }
+        self
     }
 }

@@ -31,6 +31,9 @@ pub struct DataSummary {
     pub test_tracks: usize,
     /// Segments in training.
     pub train_segments: usize,
+    /// How many of them are deformed.
+    #[serde(default)]
+    pub train_deformed: usize,
     /// Segments in the test.
     pub test_segments: usize,
     /// `[bins, frames]` of a spectrogram.
@@ -48,6 +51,7 @@ impl DataSummary {
             train_tracks: dataset.train.track_names.len(),
             test_tracks: dataset.test.track_names.len(),
             train_segments: dataset.train.len(),
+            train_deformed: dataset.train.deformed(),
             test_segments: dataset.test.len(),
             spectrogram: [meta.bins, meta.frames],
         }

@@ -1,0 +1,745 @@
+//! Convolution, bias, activation and max-pooling as one operation; recorded by fusion only ([`crate::run::fuse`]).
+//!
+//! The activations (LeakyReLU with a slope of 0 or more, tanh) are monotone, so the pool comes first and the winners
+//! alone are activated:
+//!
+//! ```text
+//! y[n, o, p, q] = activation(bias[o] + max over window (p, q) of (weight * x)[n, o, i, j])
+//! ```
+//!
+//! # Shapes
+//! `input [N, C_in, H, W]`, `weight [C_out, C_in, K_h, K_w]`, `bias [C_out]` (or none) to `pooled [N, C_out, H_p, W_p]` and
+//! `argmax` of that shape: the winner's place `i W_out + j` in its plane of the convolution, as in
+//! [`mod@super::max_pool2d`].
+//!
+//! # Gradient
+//! Only winners have one, and the activation's slope there follows from y: `g = grad_pooled * slope(y)`.
+//! With (i, j) the winner of window (p, q):
+//! ```text
+//! grad_weight[o, c, r, s] = sum_{n, p, q} g[n, o, p, q] x[n, c, i + r - top, j + s - left]
+//! grad_input[n, c, h, w]  = sum_{o, p, q} g[n, o, p, q] weight[o, c, h + top - i, w + left - j]
+//! grad_bias[o]            = sum_{n, p, q} g[n, o, p, q]
+//! ```
+//! One node writes all three (`grad_input` only if it is needed).
+//!
+//! # CPU
+//! Forward, each row of sixteen channels goes through a [`Pool`] while it is in the cache: the map is never whole.
+//! Backward, images stand channels last between their zeros, so that what a winner saw is `K_h` runs of `K_w C_in`
+//! consecutive numbers: sums over runs for the weight, and runs of weights added up for the input.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::conv2d::{self, Conv2d};
+use super::kernels::simd::Lanes;
+use super::kernels::{LANES, Spot, spread_runs, sum_runs, width};
+use super::leaky_relu::{self, LeakyRelu};
+use super::max_pool2d::{self, MaxPool2d};
+use super::pool::{self, Pool};
+use super::spectral::Spectral;
+use super::tanh::{self, Tanh};
+use super::{expect, once, scratch};
+use crate::error::Result;
+use crate::shader;
+use crate::tape::{Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step};
+use crate::tensor::Shape;
+
+/// An activation that keeps order and whose slope follows from its value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Monotone {
+    LeakyRelu(f32),
+    Tanh,
+}
+
+impl Monotone {
+    /// The activation that node `number` is, if it is one.
+    fn of(around: &Neighbours, number: usize) -> Option<Self> {
+        match around.op::<LeakyRelu>(number) {
+            Some(op) => (op.slope >= 0.0).then_some(Monotone::LeakyRelu(op.slope)),
+            None => around.op::<Tanh>(number).map(|_| Monotone::Tanh),
+        }
+    }
+
+    /// True if node `number` is the gradient of such an activation.
+    fn has_gradient(self, around: &Neighbours, number: usize) -> bool {
+        match self {
+            Monotone::LeakyRelu(_) => around.op::<leaky_relu::GradInput>(number).is_some(),
+            Monotone::Tanh => around.op::<tanh::GradInput>(number).is_some(),
+        }
+    }
+
+    fn apply(self, x: f32) -> f32 {
+        match self {
+            Monotone::LeakyRelu(_) if x > 0.0 => x,
+            Monotone::LeakyRelu(slope) => slope * x,
+            Monotone::Tanh => x.tanh(),
+        }
+    }
+
+    /// The derivative where the activation is `y`.
+    fn slope(self, y: f32) -> f32 {
+        match self {
+            Monotone::LeakyRelu(_) if y > 0.0 => 1.0,
+            Monotone::LeakyRelu(slope) => slope,
+            Monotone::Tanh => 1.0 - y * y,
+        }
+    }
+
+    fn apply_f64(self, x: f64) -> f64 {
+        match self {
+            Monotone::LeakyRelu(_) if x > 0.0 => x,
+            Monotone::LeakyRelu(slope) => f64::from(slope) * x,
+            Monotone::Tanh => x.tanh(),
+        }
+    }
+
+    fn slope_f64(self, y: f64) -> f64 {
+        match self {
+            Monotone::LeakyRelu(_) if y > 0.0 => 1.0,
+            Monotone::LeakyRelu(slope) => f64::from(slope),
+            Monotone::Tanh => 1.0 - y * y,
+        }
+    }
+}
+
+/// Fuses a pool with the convolution before it, if nothing else sees what is between them. In a training step the
+/// gradients of the three become one node too.
+pub(super) fn fuse(pool: &MaxPool2d, around: &Neighbours) -> Option<Fusion> {
+    let node = around.node(around.number);
+    let [activated, pooled, argmax] = [node.reads[0], node.writes[0], node.writes[1]];
+    let activation_at = around.writer(activated)?;
+    let activation = Monotone::of(around, activation_at)?;
+    let map = around.node(activation_at).reads[0];
+    let conv_at = around.writer(map)?;
+    let block = ConvBlock::new(around.op::<Conv2d>(conv_at)?.clone(), activation, pool.clone());
+    let reads = around.node(conv_at).reads.clone();
+    let (input, weight) = (reads[0], reads[1]);
+
+    let mut fusion = Fusion { removed: vec![conv_at, activation_at, around.number], added: Vec::new() };
+    fusion.added.push((around.number, Node { op: Arc::new(block.clone()), reads, writes: vec![pooled, argmax] }));
+    let seen_by = |var, readers: &[usize]| around.readers(var) == readers;
+    let Some(&pool_grad_at) = around.readers(argmax).first() else {
+        return (seen_by(activated, &[around.number]) && seen_by(map, &[activation_at])).then_some(fusion);
+    };
+
+    around.op::<max_pool2d::GradInput>(pool_grad_at)?;
+    let (grad_pooled, grad_activated) = (around.node(pool_grad_at).reads[0], around.node(pool_grad_at).writes[0]);
+    let &[activation_grad_at] = around.readers(grad_activated).as_slice() else { return None };
+    let activation_grad = around.node(activation_grad_at);
+    // LeakyReLU's gradient reads its input, tanh's its output.
+    let (seen, map_readers, activated_readers) = match activation {
+        Monotone::LeakyRelu(_) => (map, vec![activation_at, activation_grad_at], vec![around.number]),
+        Monotone::Tanh => (activated, vec![activation_at], vec![around.number, activation_grad_at]),
+    };
+    let exact = around.node(pool_grad_at).reads[1] == argmax
+        && activation.has_gradient(around, activation_grad_at)
+        && activation_grad.reads == [seen, grad_activated]
+        && seen_by(argmax, &[pool_grad_at])
+        && seen_by(map, &map_readers)
+        && seen_by(activated, &activated_readers);
+    if !exact {
+        return None;
+    }
+    let grad_map = activation_grad.writes[0];
+    let (mut grad_weight, mut grad_bias, mut grad_input) = (None, None, None);
+    let conv_grads = around.readers(grad_map);
+    for &number in &conv_grads {
+        let node = around.node(number);
+        let (slot, expected) = if around.op::<conv2d::GradWeight>(number).is_some() {
+            (&mut grad_weight, vec![grad_map, input])
+        } else if around.op::<conv2d::GradInput>(number).is_some() {
+            (&mut grad_input, vec![grad_map, weight])
+        } else {
+            around.op::<conv2d::GradBias>(number)?;
+            (&mut grad_bias, vec![grad_map])
+        };
+        if node.reads != expected || slot.replace(node.writes[0]).is_some() {
+            return None;
+        }
+    }
+    if grad_bias.is_some() != block.conv.bias {
+        return None;
+    }
+    let grad = Grad { block, input: grad_input.is_some() };
+    let writes = std::iter::once(grad_weight?).chain(grad_bias).chain(grad_input).collect();
+    let reads = vec![grad_pooled, pooled, argmax, input, weight];
+    fusion.added.push((pool_grad_at, Node { op: Arc::new(grad), reads, writes }));
+    fusion.removed.extend([pool_grad_at, activation_grad_at]);
+    fusion.removed.extend(conv_grads);
+    Some(fusion)
+}
+
+#[derive(Clone, Debug)]
+struct ConvBlock {
+    conv: Conv2d,
+    activation: Monotone,
+    pool: MaxPool2d,
+    /// The plan of [`mod@super::spectral`], where it beats the direct sums.
+    spectral: Option<Spectral>,
+}
+
+/// Kernels of fewer taps are faster summed directly than transformed, forwards.
+const SPECTRAL_TAPS: usize = 12;
+
+/// Where windows are larger, winners are so few that their gradients are faster summed one by one than transformed.
+const SPECTRAL_WINDOW: usize = 8;
+
+impl ConvBlock {
+    fn new(conv: Conv2d, activation: Monotone, pool: MaxPool2d) -> Self {
+        let Conv2d { c_in, h, w, c_out, k_h, k_w, .. } = conv;
+        let (h_out, w_out) = conv.out();
+        let plan = || Spectral::new([c_in, h, w], [c_out, h_out, w_out], (k_h, k_w), conv.pad());
+        let spectral = (k_h * k_w >= 4).then(plan);
+        ConvBlock { conv, activation, pool, spectral }
+    }
+
+    fn pooled(&self) -> Shape {
+        self.pool.output()
+    }
+
+    /// Elements of a pooled plane.
+    fn windows(&self) -> usize {
+        self.pool.out().0 * self.pool.out().1
+    }
+
+    /// Elements of the convolution's whole map, which only the reference ever makes.
+    fn map_len(&self) -> usize {
+        let (h, w) = self.conv.out();
+        self.conv.n * self.conv.c_out * h * w
+    }
+
+    fn dispatch(&self, entry: &'static str, threads: usize) -> Dispatch {
+        let Conv2d { n, c_in, h, w, c_out, k_h, k_w, .. } = self.conv;
+        let ((top, left), (h_out, w_out)) = (self.conv.pad(), self.conv.out());
+        let (pool_h, pool_w) = (self.pool.k_h, self.pool.k_w);
+        let names = ["n", "c_in", "h", "w", "c_out", "k_h", "k_w", "top", "left", "h_out", "w_out", "pool_h", "pool_w"];
+        let sizes = [n, c_in, h, w, c_out, k_h, k_w, top, left, h_out, w_out, pool_h, pool_w];
+        let (saturating, slope) = match self.activation {
+            Monotone::LeakyRelu(slope) => (0.0, f64::from(slope)),
+            Monotone::Tanh => (1.0, 0.0),
+        };
+        let sizes = names.into_iter().zip(sizes.map(|size| size as f64));
+        let constants = sizes.chain([("saturating", saturating), ("slope", slope)]).collect();
+        Dispatch::linear(shader!("conv_block.wgsl"), entry, constants, threads)
+    }
+}
+
+impl Op for ConvBlock {
+    fn name(&self) -> &'static str {
+        "conv_block"
+    }
+
+    fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
+        let mut expected = vec![self.conv.input(), self.conv.weight()];
+        if self.conv.bias {
+            expected.push(("bias", [self.conv.c_out].into()));
+        }
+        expect(self.name(), inputs, &expected)?;
+        Ok(vec![self.pooled(), self.pooled()])
+    }
+
+    fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step) {
+        let mut map = vec![0.0; self.map_len()];
+        self.conv.reference(read, &mut [&mut map], step);
+        self.pool.reference(&[&map], write, step);
+        write[0].iter_mut().for_each(|y| *y = self.activation.apply_f64(*y));
+    }
+
+    fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
+        let [pooled, argmax] = write else { unreachable!("two outputs") };
+        self.forward(read[0], read[1], self.conv.bias.then(|| read[2]), pooled, argmax);
+    }
+
+    fn gpu(&self) -> Vec<Dispatch> {
+        let entry = if self.conv.bias { "forward_bias" } else { "forward" };
+        vec![self.dispatch(entry, self.pooled().len())]
+    }
+
+    fn flops(&self) -> u64 {
+        self.conv.multiply_adds()
+    }
+
+    fn backward(&self, g: &mut Gradient) -> Result<()> {
+        let grad = Grad { block: self.clone(), input: g.needs(0) };
+        let grads = g.tape.push(grad, &[g.grad_output(), g.output(0), g.output(1), g.input(0), g.input(1)])?;
+        let mut grads = grads.into_iter();
+        for i in [1, 2, 0] {
+            if i == 1 || (i == 2 && self.conv.bias) || (i == 0 && g.needs(0)) {
+                grads.next().into_iter().for_each(|var| g.pass(i, var));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ConvBlock {
+    fn forward(&self, input: &[f32], weight: &[f32], bias: Option<&[f32]>, pooled: &mut [f32], argmax: &mut [f32]) {
+        let Some(plan) = self.spectral.as_ref().filter(|_| self.conv.k_h * self.conv.k_w >= SPECTRAL_TAPS) else {
+            return self.forward_direct(input, weight, bias, pooled, argmax);
+        };
+        plan.forward(input, weight, [pooled, argmax], self.windows(), |first, pooled, argmax, rows| {
+            scratch::with(pool::kept(&self.pool), |kept| {
+                let finish =
+                    |lane: usize, x: f32| self.activation.apply(x + bias.map_or(0.0, |bias| bias[first + lane]));
+                let mut pool = Pool::new(&self.pool, kept, pooled, argmax, finish);
+                rows(&mut |h: usize, row: &mut [Lanes]| pool.row(h, bytemuck::cast_slice(row)));
+            });
+        });
+    }
+
+    /// Images in parallel, and in each of them blocks of sixteen channels.
+    fn forward_direct(
+        &self,
+        input: &[f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        pooled: &mut [f32],
+        argmax: &mut [f32],
+    ) {
+        let (conv, taps, windows) = (self.conv.forward(), self.conv.taps(), self.windows());
+        scratch::with(conv.blocks() * taps * LANES, |packed| {
+            let packed = packed.as_chunks_mut::<LANES>().0;
+            conv.pack(packed, |channel, tap| weight[channel * taps + tap]);
+            let packed = &*packed;
+            let image = conv.c_out * windows;
+            let images = pooled.par_chunks_mut(image).zip(argmax.par_chunks_mut(image));
+            images.zip(input.par_chunks(conv.c_in * conv.h * conv.w)).for_each(|((pooled, argmax), image)| {
+                scratch::with(conv.widened_len(), |widened| {
+                    conv.widen(image, widened);
+                    let widened = &*widened;
+                    let blocks =
+                        pooled.par_chunks_mut(LANES * windows).zip(argmax.par_chunks_mut(LANES * windows)).enumerate();
+                    blocks.for_each(|(block, (pooled, argmax))| {
+                        let finish = |lane: usize, x: f32| {
+                            let bias = bias.map_or(0.0, |bias| bias[block * LANES + lane]);
+                            self.activation.apply(x + bias)
+                        };
+                        let weight = &packed[block * taps..][..taps];
+                        let (rows, columns) = pool::used(&self.pool);
+                        scratch::with(columns * LANES + pool::kept(&self.pool), |lanes| {
+                            let (row, kept) = lanes.split_at_mut(columns * LANES);
+                            let row = row.as_chunks_mut::<LANES>().0;
+                            let mut pool = Pool::new(&self.pool, kept, pooled, argmax, finish);
+                            for i in 0..rows {
+                                conv.row(i, weight, widened, row);
+                                pool.row(i, row);
+                            }
+                        });
+                    });
+                });
+            });
+        });
+    }
+}
+
+impl ConvBlock {
+    /// The rows of the gradient at the convolution's map, for sixteen channels of an image, in order: zero but at winners.
+    fn grad_rows<'a>(&'a self, read: &[&'a [f32]], image: usize, first: usize) -> impl FnMut(usize, &mut [Lanes]) + 'a {
+        let &[grad_pooled, pooled, argmax, ..] = read else { unreachable!("five inputs") };
+        let (windows, (h_p, w_p), w_out) = (self.windows(), self.pool.out(), self.conv.out().1);
+        let (k_h, k_w) = (self.pool.k_h, self.pool.k_w);
+        let channels = LANES.min(self.conv.c_out - first);
+        // One row of windows, channels last: gradients, then places.
+        let mut kept = scratch::take(2 * w_p);
+        kept.fill(Lanes::ZERO);
+        move |h: usize, line: &mut [Lanes]| {
+            let (i, r) = (h / k_h, h % k_h);
+            if i >= h_p {
+                return;
+            }
+            let (grads, places) = kept.split_at_mut(w_p);
+            if r == 0 {
+                for lane in 0..channels {
+                    let start = (image * self.conv.c_out + first + lane) * windows + i * w_p;
+                    let row = |values: &'a [f32]| values[start..start + w_p].iter();
+                    let read = row(grad_pooled).zip(row(pooled)).zip(row(argmax));
+                    for (((g, &y), &place), (grad, at)) in read.zip(grads.iter_mut().zip(places.iter_mut())) {
+                        grad.0[lane] = g * self.activation.slope(y);
+                        at.0[lane] = place;
+                    }
+                }
+            }
+            let first = h * w_out;
+            let windows = line.chunks_exact_mut(k_w).zip(grads.iter().zip(places.iter()));
+            for (j, (line, (grad, place))) in windows.enumerate() {
+                for (s, line) in line.iter_mut().enumerate() {
+                    let here = (first + j * k_w + s) as f32;
+                    for ((line, &grad), &place) in line.0.iter_mut().zip(&grad.0).zip(&place.0) {
+                        *line = if place == here { grad } else { 0.0 };
+                    }
+                }
+            }
+        }
+    }
+
+    fn grad_bias(&self, grad_pooled: &[f32], pooled: &[f32], out: &mut [f32]) {
+        let windows = self.windows();
+        out.par_iter_mut().enumerate().for_each(|(o, out)| {
+            // In f64: thousands of terms that largely cancel.
+            let planes = (0..self.conv.n).map(|n| (n * self.conv.c_out + o) * windows);
+            let terms = planes.flat_map(|plane| {
+                let read = grad_pooled[plane..plane + windows].iter().zip(&pooled[plane..plane + windows]);
+                read.map(|(g, &y)| f64::from(g * self.activation.slope(y)))
+            });
+            *out = terms.sum::<f64>() as f32;
+        });
+    }
+}
+
+/// The gradients of a [`ConvBlock`]; that of the input only if `input`.
+#[derive(Clone, Debug)]
+struct Grad {
+    block: ConvBlock,
+    input: bool,
+}
+
+impl Op for Grad {
+    fn name(&self) -> &'static str {
+        "conv_block.grad"
+    }
+
+    fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
+        let conv = &self.block.conv;
+        let named = ["grad_pooled", "pooled", "argmax"].map(|name| (name, self.block.pooled()));
+        expect(self.name(), inputs, &[&named[..], &[conv.input(), conv.weight()]].concat())?;
+        let mut written = vec![conv.weight().1];
+        if conv.bias {
+            written.push([conv.c_out].into());
+        }
+        if self.input {
+            written.push(conv.input().1);
+        }
+        Ok(written)
+    }
+
+    fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step) {
+        let ConvBlock { conv, activation, pool, .. } = &self.block;
+        let &[grad_pooled, pooled, argmax, input, weight] = read else { unreachable!("five inputs") };
+        let grad: Vec<f64> = grad_pooled.iter().zip(pooled).map(|(g, &y)| g * activation.slope_f64(y)).collect();
+        let mut map = vec![0.0; self.block.map_len()];
+        max_pool2d::GradInput(pool.clone()).reference(&[&grad, argmax], &mut [&mut map], step);
+        let (grad_weight, grad_bias, grad_input) = self.parts(write);
+        conv2d::GradWeight(conv.clone()).reference(&[&map, input], &mut [grad_weight], step);
+        if let Some(grad_bias) = grad_bias {
+            conv2d::GradBias(conv.clone()).reference(&[&map], &mut [grad_bias], step);
+        }
+        if let Some(grad_input) = grad_input {
+            conv2d::GradInput(conv.clone()).reference(&[&map, weight], &mut [grad_input], step);
+        }
+    }
+
+    fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
+        let &[grad_pooled, pooled, argmax, input, weight] = read else { unreachable!("five inputs") };
+        let (grad_weight, grad_bias, grad_input) = self.parts(write);
+        if let Some(plan) =
+            self.block.spectral.as_ref().filter(|_| self.block.pool.k_h * self.block.pool.k_w < SPECTRAL_WINDOW)
+        {
+            let rows = |image: usize, first: usize| self.block.grad_rows(read, image, first);
+            plan.backward(input, weight, rows, grad_weight, grad_input);
+            if let Some(grad_bias) = grad_bias {
+                self.block.grad_bias(grad_pooled, pooled, grad_bias);
+            }
+            return;
+        }
+        let winners = Winners::new(&self.block);
+        scratch::with(2 * pooled.len() + winners.lists(), |memory| {
+            let (spots, counts) = memory.split_at_mut(2 * pooled.len());
+            let (spots, counts) = (bytemuck::cast_slice_mut(spots), bytemuck::cast_slice_mut(counts));
+            winners.collect(grad_pooled, pooled, argmax, spots, counts);
+            let found = Found { winners: &winners, spots, counts };
+            found.grad_weight(input, grad_weight);
+            if let Some(grad_bias) = grad_bias {
+                found.grad_bias(grad_bias);
+            }
+            if let Some(grad_input) = grad_input {
+                found.grad_input(weight, grad_input);
+            }
+        });
+    }
+
+    fn gpu(&self) -> Vec<Dispatch> {
+        let (block, conv) = (&self.block, &self.block.conv);
+        let mut dispatches = vec![block.dispatch("grad_weight", conv.weight().1.len())];
+        if conv.bias {
+            dispatches.push(block.dispatch("grad_bias", conv.c_out));
+        }
+        if self.input {
+            let entry = if conv.bias { "grad_input_after_bias" } else { "grad_input" };
+            dispatches.push(block.dispatch(entry, conv.input().1.len()));
+        }
+        dispatches
+    }
+
+    fn flops(&self) -> u64 {
+        let products = (self.block.pooled().len() * self.block.conv.taps()) as u64;
+        2 * products * if self.input { 2 } else { 1 }
+    }
+
+    fn backward(&self, _: &mut Gradient) -> Result<()> {
+        once(self.name())
+    }
+}
+
+impl Grad {
+    /// What is written: the gradients of weight, bias and input.
+    fn parts<'w, T>(&self, write: &'w mut [&mut [T]]) -> (&'w mut [T], Option<&'w mut [T]>, Option<&'w mut [T]>) {
+        let mut parts = write.iter_mut().map(|part| &mut **part);
+        let weight = parts.next().unwrap_or_default();
+        let bias = if self.block.conv.bias { parts.next() } else { None };
+        (weight, bias, parts.next())
+    }
+}
+
+/// Sizes of the backward pass through the winners.
+struct Winners<'b> {
+    block: &'b ConvBlock,
+    /// Rows of windows whose winners make one list: enough of them to be worth a tile's start and end, and few enough
+    /// that the image rows below them stay in the cache.
+    strip: usize,
+    /// Floats from row to row of an image with its zeros, channels last.
+    stride: usize,
+    /// Floats of such an image, and of a register that may be read or added to beyond its end.
+    padded: usize,
+    /// Floats of a kernel row, in whole registers.
+    run: usize,
+}
+
+/// Winners of a list, about.
+const LIST: usize = 64;
+
+/// Channels whose weight gradients one task sums: they share the image rows in the cache.
+const GROUP: usize = 8;
+
+/// Tasks of the weight gradient, if there are images enough: for sixteen threads, two each.
+const TASKS: usize = 32;
+
+impl<'b> Winners<'b> {
+    fn new(block: &'b ConvBlock) -> Self {
+        let (conv, (h_p, w_p)) = (&block.conv, block.pool.out());
+        let (h_out, w_out) = conv.out();
+        let stride = (w_out + conv.k_w - 1) * conv.c_in;
+        Winners {
+            block,
+            strip: LIST.div_ceil(w_p).min(h_p),
+            stride,
+            padded: (h_out + conv.k_h - 1) * stride + width(),
+            run: (conv.k_w * conv.c_in).next_multiple_of(width()),
+        }
+    }
+
+    /// Lists of one plane.
+    fn strips(&self) -> usize {
+        self.block.pool.out().0.div_ceil(self.strip)
+    }
+
+    /// Lists of all planes.
+    fn lists(&self) -> usize {
+        self.block.pool.planes * self.strips()
+    }
+
+    /// Lists the winners whose gradient is not zero: list `s` of a plane starts at `spots[s * strip * W_p]` of the
+    /// plane's and has `counts[s]` entries.
+    fn collect(&self, grad: &[f32], pooled: &[f32], argmax: &[f32], spots: &mut [Spot], counts: &mut [u32]) {
+        let windows = self.block.windows();
+        let list = self.strip * self.block.pool.out().1;
+        let (w_out, k_w, c_in) = (self.block.conv.out().1, self.block.conv.k_w, self.block.conv.c_in);
+        let planes = spots.par_chunks_mut(windows).zip(counts.par_chunks_mut(self.strips()));
+        let read = grad.par_chunks(windows).zip(pooled.par_chunks(windows)).zip(argmax.par_chunks(windows));
+        planes.zip(read).for_each(|((spots, counts), ((grad, pooled), argmax))| {
+            let lists = spots.chunks_mut(list).zip(counts);
+            let read = grad.chunks(list).zip(pooled.chunks(list)).zip(argmax.chunks(list));
+            for ((spots, count), ((grad, pooled), argmax)) in lists.zip(read) {
+                let mut len = 0;
+                for ((g, &y), &place) in grad.iter().zip(pooled).zip(argmax) {
+                    // Exact: both are whole and below 2^24, so the quotient cannot round up to the next whole number.
+                    let row = (place / w_out as f32) as u32;
+                    let start = (place as u32 + row * (k_w as u32 - 1)) * c_in as u32;
+                    let factor = g * self.block.activation.slope(y);
+                    spots[len] = Spot { start, factor };
+                    len += usize::from(factor != 0.0);
+                }
+                *count = len as u32;
+            }
+        });
+    }
+
+    /// Copies an image `[c_in, h, w]` between its zeros, channels last.
+    fn pad(&self, image: &[f32], padded: &mut [f32]) {
+        let Conv2d { c_in, h, w, .. } = self.block.conv;
+        let (top, left) = self.block.conv.pad();
+        padded.fill(0.0);
+        for (c, plane) in image.chunks_exact(h * w).enumerate() {
+            for (y, row) in plane.chunks_exact(w).enumerate() {
+                let out = &mut padded[(y + top) * self.stride + left * c_in + c..];
+                for (out, x) in out.iter_mut().step_by(c_in).zip(row) {
+                    *out = *x;
+                }
+            }
+        }
+    }
+
+    /// The way back: `image [c_in, h, w]` without the zeros around it.
+    fn crop(&self, padded: &[f32], image: &mut [f32]) {
+        let Conv2d { c_in, h, w, .. } = self.block.conv;
+        let (top, left) = self.block.conv.pad();
+        for (c, plane) in image.chunks_exact_mut(h * w).enumerate() {
+            for (y, row) in plane.chunks_exact_mut(w).enumerate() {
+                let padded = &padded[(y + top) * self.stride + left * c_in + c..];
+                for (x, out) in padded.iter().step_by(c_in).zip(row) {
+                    *out = *x;
+                }
+            }
+        }
+    }
+
+    /// Index in `[k_h, run]`, channels last, of tap `[c, r, s]`.
+    fn place(&self, tap: usize) -> usize {
+        let Conv2d { c_in, k_h, k_w, .. } = self.block.conv;
+        let (c, r, s) = (tap / (k_h * k_w), tap / k_w % k_h, tap % k_w);
+        r * self.run + s * c_in + c
+    }
+}
+
+/// The winners with a gradient.
+struct Found<'w> {
+    winners: &'w Winners<'w>,
+    spots: &'w [Spot],
+    counts: &'w [u32],
+}
+
+impl Found<'_> {
+    /// List `strip` of channel `o` of an image.
+    fn list(&self, image: usize, o: usize, strip: usize) -> &[Spot] {
+        let Winners { block, strip: rows, .. } = self.winners;
+        let plane = image * block.conv.c_out + o;
+        let start = plane * block.windows() + strip * rows * block.pool.out().1;
+        &self.spots[start..][..self.counts[plane * self.winners.strips() + strip] as usize]
+    }
+
+    /// Tasks are groups of channels times parts of the batch. A part has sums of its own; the parts are added in order.
+    fn grad_weight(&self, input: &[f32], out: &mut [f32]) {
+        let Winners { block, stride, padded, run, .. } = *self.winners;
+        let Conv2d { n, c_in, h, w, c_out, k_h, .. } = block.conv;
+        let (sums, taps) = (k_h * run, block.conv.taps());
+        let part = n.div_ceil(TASKS.div_ceil(c_out.div_ceil(GROUP)));
+        let parts = n.div_ceil(part);
+        scratch::with(n * padded, |images| {
+            images.par_chunks_mut(padded).zip(input.par_chunks(c_in * h * w)).for_each(|(padded, image)| {
+                self.winners.pad(image, padded);
+            });
+            let images = &*images;
+            scratch::with(parts * c_out * sums, |partial| {
+                partial.par_chunks_mut(c_out * sums).enumerate().for_each(|(number, partial)| {
+                    let own = number * part..n.min((number + 1) * part);
+                    partial.par_chunks_mut(GROUP * sums).enumerate().for_each(|(group, partial)| {
+                        partial.fill(0.0);
+                        self.share(own.clone(), group * GROUP, images, stride, partial);
+                    });
+                });
+                let (total, others) = partial.split_at_mut(c_out * sums);
+                let channels = total.par_chunks_mut(sums).zip(out.par_chunks_mut(taps)).enumerate();
+                channels.for_each(|(o, (total, out))| {
+                    for other in others.chunks_exact(c_out * sums) {
+                        for (total, x) in total.iter_mut().zip(&other[o * sums..]) {
+                            *total += x;
+                        }
+                    }
+                    for (tap, out) in out.iter_mut().enumerate() {
+                        *out = total[self.winners.place(tap)];
+                    }
+                });
+            });
+        });
+    }
+
+    /// Adds what some images give the channels from `first` on.
+    fn share(&self, own: Range<usize>, first: usize, images: &[f32], stride: usize, partial: &mut [f32]) {
+        let Winners { block, padded, run, .. } = *self.winners;
+        for number in own {
+            let image = &images[number * padded..][..padded];
+            for strip in 0..self.winners.strips() {
+                for (o, sums) in partial.chunks_exact_mut(block.conv.k_h * run).enumerate() {
+                    sum_runs(self.list(number, first + o, strip), image, stride, sums, run);
+                }
+            }
+        }
+    }
+
+    fn grad_bias(&self, out: &mut [f32]) {
+        let conv = &self.winners.block.conv;
+        out.par_iter_mut().enumerate().for_each(|(o, out)| {
+            // In f64: thousands of terms that largely cancel.
+            let lists = (0..conv.n).flat_map(|n| (0..self.winners.strips()).map(move |strip| self.list(n, o, strip)));
+            *out = lists.flatten().map(|spot| f64::from(spot.factor)).sum::<f64>() as f32;
+        });
+    }
+
+    /// Every image is one task's own.
+    fn grad_input(&self, weight: &[f32], out: &mut [f32]) {
+        let Winners { block, stride, padded, run, .. } = *self.winners;
+        let Conv2d { c_in, h, w, c_out, k_h, .. } = block.conv;
+        let taps = block.conv.taps();
+        scratch::with(c_out * k_h * run, |runs| {
+            runs.par_chunks_mut(k_h * run).zip(weight.par_chunks(taps)).for_each(|(runs, weight)| {
+                runs.fill(0.0);
+                for (tap, &weight) in weight.iter().enumerate() {
+                    runs[self.winners.place(tap)] = weight;
+                }
+            });
+            let runs = &*runs;
+            out.par_chunks_mut(c_in * h * w).enumerate().for_each(|(image, out)| {
+                scratch::with(padded, |sums| {
+                    sums.fill(0.0);
+                    for strip in 0..self.winners.strips() {
+                        for (o, weight) in runs.chunks_exact(k_h * run).enumerate() {
+                            spread_runs(self.list(image, o, strip), weight, run, sums, stride);
+                        }
+                    }
+                    self.winners.crop(sums, out);
+                });
+            });
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Padding;
+
+    /// Kernel 1x2 with weights 1 and 10: the map is 1 20 -28 7, -10 9 -39 -4, and a row that no window covers.
+    #[test]
+    fn by_hand_with_a_negative_winner_and_a_row_left_over() {
+        let conv = Conv2d { n: 1, c_in: 1, h: 3, w: 5, c_out: 1, k_h: 1, k_w: 2, padding: Padding::Valid, bias: true };
+        let pool = MaxPool2d { planes: 1, n: 1, c: 1, h: 3, w: 4, k_h: 2, k_w: 2 };
+        let block = ConvBlock::new(conv, Monotone::LeakyRelu(0.5), pool);
+        let step = Step::new(1, 0, 0.0, (0.9, 0.999));
+        let x = [1.0, 0.0, 2.0, -3.0, 1.0, 0.0, -1.0, 1.0, -4.0, 0.0, 9.0, 9.0, 9.0, 9.0, 9.0];
+        let weight = [1.0, 10.0];
+        let (mut y, mut argmax) = ([f32::NAN; 2], [f32::NAN; 2]);
+        block.cpu(&[&x, &weight, &[-10.0]], &mut [&mut y, &mut argmax], &step);
+        assert_eq!((y, argmax), ([10.0, -1.5], [1.0, 3.0]));
+
+        // Slopes 1 and 1/2: the winners' gradients are 2 and 3.
+        let (mut dw, mut db, mut dx) = ([f32::NAN; 2], [f32::NAN; 1], [f32::NAN; 15]);
+        let grad = Grad { block, input: true };
+        grad.cpu(&[&[2.0, 6.0], &y, &argmax, &x, &weight], &mut [&mut dw, &mut db, &mut dx], &step);
+        assert_eq!((dw, db), ([-9.0, 7.0], [5.0]));
+        assert_eq!(dx, [0.0, 2.0, 20.0, 3.0, 30.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn slopes_follow_from_values() {
+        for activation in [Monotone::LeakyRelu(0.0), Monotone::LeakyRelu(0.3), Monotone::Tanh] {
+            for x in [-2.0, -0.5, 0.25, 1.5] {
+                let difference = (activation.apply_f64(x + 1e-6) - activation.apply_f64(x - 1e-6)) / 2e-6;
+                let y = activation.apply_f64(x);
+                assert!((activation.slope_f64(y) - difference).abs() < 1e-8, "{activation:?} at {x}");
+                assert!((f64::from(activation.apply(x as f32)) - y).abs() < 1e-6);
+                assert!((f64::from(activation.slope(y as f32)) - difference).abs() < 1e-6);
+            }
+        }
+    }
+}

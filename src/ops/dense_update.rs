@@ -1,0 +1,337 @@
+//! The backward pass of a dense layer and the Adam update of its weight, in one pass over weight and moments.
+//!
+//! ```text
+//! grad_input = grad_output weight                                      (with the weight as it was)
+//! grad       = grad_output^T input + lambda sign(weight) grad_penalty
+//! weight, m, v: as [`mod@super::adam`] updates them with grad
+//! ```
+//!
+//! The textbook list writes and reads the gradient of the shallow net's two million weights several times over; here
+//! a tile of it lives in registers, and what moves is weight, `m` and `v`, once in and once out: 24 bytes a weight.
+//!
+//! # Shapes
+//! `grad_output [N, O]`, `input [N, I]`, `grad_penalty [1]` (only with a penalty); in place `weight, m, v [O, I]`; then
+//! `grad_input [N, I]` (only if somebody needs it).
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::adam::{Adam, Origin, Rates};
+use super::dense::{self, Dense};
+use super::kernels::{self, Columns, Kernel, Plain, Vector, columns};
+use super::{expect, l1_penalty, once, scratch};
+use crate::error::Result;
+use crate::shader;
+use crate::tape::{Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step};
+use crate::tensor::Shape;
+
+/// Floats of input and of `grad_input` that a task keeps: with the tile's weights they stay in a first-level cache.
+const KEPT: usize = 10 * 1024;
+
+/// Columns of a task are a multiple of this, which is a multiple of every panel.
+const PANEL: usize = 64;
+
+/// Most columns of a task.
+const MOST: usize = 1024;
+
+/// The node in the place of the weight's gradient `origin.grad`, if that is a dense layer's and nobody else sees what
+/// goes; `around` is the neighbourhood of the weight's Adam node.
+pub(super) fn fuse(around: &Neighbours, settings: Adam, origin: &Origin) -> Option<Fusion> {
+    let (adam, place) = (around.number, around.writer(origin.grad)?);
+    let dense::GradWeight(sizes) = around.op(place)?;
+    let (mut reads, mut writes) = (around.node(place).reads.clone(), around.node(adam).writes.clone());
+    let (mut removed, mut reader, mut lambda) = (vec![place, adam], adam, None);
+    if let Some((l1, add)) = origin.l1 {
+        let penalty = l1_penalty::gradient(around, l1)?;
+        if around.writer(penalty.grad).is_some_and(|writer| writer > place) {
+            return None;
+        }
+        reads.push(penalty.grad);
+        removed.extend([l1, add]);
+        (reader, lambda) = (add, Some(penalty.lambda));
+    }
+    if around.readers(origin.grad) != [reader] {
+        return None;
+    }
+    let weight = writes[0];
+    let grad_input = around.readers(weight).into_iter().find(|&number| {
+        around.op::<dense::GradInput>(number).is_some() && around.node(number).reads == [reads[0], weight]
+    });
+    if let Some(number) = grad_input {
+        let written = around.node(number).writes[0];
+        if around.readers(written).iter().any(|&reader| reader < place) {
+            return None;
+        }
+        removed.push(number);
+        writes.push(written);
+    }
+    // Between the new node and the old update the weight and its moments hold new values already: nobody may look.
+    let looks = |number: &usize| (place..adam).contains(number) && !removed.contains(number);
+    let seen = writes[..3].iter().any(|&var| around.readers(var).iter().any(looks));
+    if seen || reads.iter().any(|var| writes.contains(var)) {
+        return None;
+    }
+    let op = Update { sizes: sizes.clone(), settings, lambda, grad_input: grad_input.is_some() };
+    Some(Fusion { removed, added: vec![(place, Node { op: Arc::new(op), reads, writes })] })
+}
+
+#[derive(Debug)]
+struct Update {
+    sizes: Dense,
+    settings: Adam,
+    /// The weight of the L1 penalty, if there is one.
+    lambda: Option<f64>,
+    /// Whether the gradient of the input is wanted.
+    grad_input: bool,
+}
+
+impl Op for Update {
+    fn name(&self) -> &'static str {
+        "dense.update"
+    }
+
+    fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
+        let mut expected = vec![self.sizes.grad_output(), self.sizes.input()];
+        if self.lambda.is_some() {
+            expected.push(("grad_penalty", [1].into()));
+        }
+        expect(self.name(), inputs, &expected)?;
+        let mut shapes = vec![self.sizes.weight().1; 3];
+        if self.grad_input {
+            shapes.push(self.sizes.input().1);
+        }
+        Ok(shapes)
+    }
+
+    fn in_place(&self) -> bool {
+        true
+    }
+
+    fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step) {
+        let Dense { n, i, o } = self.sizes;
+        let [weight, m, v, grad_input @ ..] = write else { unreachable!("a weight and its moments") };
+        for grad_input in grad_input {
+            for (index, out) in grad_input.iter_mut().enumerate() {
+                let (row, col) = (index / i, index % i);
+                *out = (0..o).map(|o_| read[0][row * o + o_] * weight[o_ * i + col]).sum();
+            }
+        }
+        let penalty = self.lambda.map_or(0.0, |lambda| lambda * read[2][0]);
+        for index in 0..o * i {
+            let (row, col) = (index / i, index % i);
+            let grad: f64 = (0..n).map(|n| read[0][n * o + row] * read[1][n * i + col]).sum();
+            let grad = grad + l1_penalty::slope(penalty, weight[index]);
+            self.settings.reference(&mut weight[index], &mut m[index], &mut v[index], grad, step);
+        }
+    }
+
+    fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], step: &Step) {
+        let Dense { n, i, o } = self.sizes;
+        let [weight, m, v, grad_input @ ..] = write else { unreachable!("a weight and its moments") };
+        let grad_input: &mut [f32] = grad_input.first_mut().map_or(&mut [], |grad_input| grad_input);
+        let penalty = self.lambda.map_or(0.0, |lambda| lambda as f32 * read[2][0]);
+        let rates = self.settings.rates(step);
+        // A task owns its columns of all four, so every sum has one order whatever the number of threads.
+        let width = (KEPT / (2 * n).max(1)).clamp(PANEL, MOST) / PANEL * PANEL;
+        let moments = columns(m, i, width).zip(columns(v, i, width));
+        let blocks = columns(weight, i, width).zip(columns(grad_input, i, width)).zip(moments);
+        blocks.for_each(|((weight, grad_input), (m, v))| {
+            scratch::with(2 * n * width, |panels| {
+                let (x, sums) = panels.split_at_mut(n * width);
+                let (grad_output, input) = (read[0], read[1]);
+                kernels::run(Block { n, i, o, grad_output, input, x, sums, weight, m, v, grad_input, penalty, rates });
+            });
+        });
+    }
+
+    fn gpu(&self) -> Vec<Dispatch> {
+        let Dense { n, i, o } = self.sizes;
+        let mut constants = self.settings.constants();
+        constants.extend([("n", n as f64), ("n_in", i as f64), ("n_out", o as f64)]);
+        let names = match self.lambda {
+            None => ["grad_input", "update"],
+            Some(lambda) => {
+                constants.push(("lambda", lambda));
+                ["grad_input_penalised", "update_penalised"]
+            }
+        };
+        let dispatch =
+            |entry, threads| Dispatch::linear(shader!("dense_update.wgsl"), entry, constants.clone(), threads);
+        let update = dispatch(names[1], o * i);
+        if self.grad_input { vec![dispatch(names[0], n * i), update] } else { vec![update] }
+    }
+
+    fn flops(&self) -> u64 {
+        self.sizes.multiply_adds() * (1 + u64::from(self.grad_input))
+    }
+
+    fn backward(&self, _: &mut Gradient) -> Result<()> {
+        once(self.name())
+    }
+}
+
+/// The update of some columns. `x` and `sums` are panels: [columns / panel, N, panel], so that what a tile needs stands
+/// together; rows of the matrices themselves may lie a multiple of a cache's size apart.
+struct Block<'a> {
+    n: usize,
+    i: usize,
+    o: usize,
+    grad_output: &'a [f32],
+    input: &'a [f32],
+    /// The input's columns.
+    x: &'a mut [f32],
+    /// `grad_input` while it is summed.
+    sums: &'a mut [f32],
+    weight: Columns<'a>,
+    m: Columns<'a>,
+    v: Columns<'a>,
+    grad_input: Columns<'a>,
+    penalty: f32,
+    rates: Rates,
+}
+
+impl Kernel for Block<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(mut self) {
+        // A tile of 4 x 2 vectors: few enough rows for the ways of a cache, enough sums to hide their latency.
+        let panel = 2 * V::LANES;
+        let starts = |width: usize| (0..width).step_by(panel).map(move |col| (col, panel.min(width - col)));
+        for (col, len) in starts(self.weight.width()) {
+            for n in 0..self.n {
+                let from = &self.input[n * self.i + self.weight.from() + col..][..len];
+                self.x[col * self.n + n * panel..][..len].copy_from_slice(from);
+            }
+        }
+        self.sums.fill(0.0);
+        let mut row = 0;
+        while row + 4 <= self.o {
+            self.rows::<V, 4>(row);
+            row += 4;
+        }
+        while row < self.o {
+            self.rows::<V, 1>(row);
+            row += 1;
+        }
+        for (col, len) in starts(self.grad_input.width()) {
+            for n in 0..self.grad_input.rows() {
+                let from = &self.sums[col * self.n + n * panel..][..len];
+                self.grad_input.row(n)[col..][..len].copy_from_slice(from);
+            }
+        }
+    }
+}
+
+impl Block<'_> {
+    /// All tiles of `R` rows.
+    #[inline(always)]
+    fn rows<V: Vector, const R: usize>(&mut self, row: usize) {
+        let (width, panel) = (self.weight.width(), 2 * V::LANES);
+        let mut col = 0;
+        while col + panel <= width {
+            self.tile::<V, R, 2>(row, col, panel);
+            col += panel;
+        }
+        if col + V::LANES <= width {
+            self.tile::<V, R, 1>(row, col, panel);
+            col += V::LANES;
+        }
+        while col < width {
+            self.tile::<Plain<1>, R, 1>(row, col, panel);
+            col += 1;
+        }
+    }
+
+    /// `R` rows by `K` vectors. Nothing is asked of `self` inside a loop: the compiler could not know that the loop's
+    /// stores leave it as it is.
+    #[inline(always)]
+    fn tile<V: Vector, const R: usize, const K: usize>(&mut self, row: usize, col: usize, panel: usize) {
+        let (o, len, rates, penalty) = (self.o, K * V::LANES, self.rates, V::splat(self.penalty));
+        let grad_output = self.grad_output;
+        let start = col / panel * panel * self.n + col % panel;
+        if self.grad_input.rows() > 0 {
+            let mut weight = [[V::splat(0.0); K]; R];
+            for (r, weight) in weight.iter_mut().enumerate() {
+                let from = &self.weight.row(row + r)[col..][..len];
+                for (k, weight) in weight.iter_mut().enumerate() {
+                    *weight = V::load(&from[k * V::LANES..]);
+                }
+            }
+            for (sums, grad_output) in self.sums[start..].chunks_mut(panel).zip(grad_output.chunks_exact(o)) {
+                let (sums, grad_output) = (&mut sums[..len], &grad_output[row..][..R]);
+                let mut sum = [V::splat(0.0); K];
+                for (k, sum) in sum.iter_mut().enumerate() {
+                    *sum = V::load(&sums[k * V::LANES..]);
+                }
+                for (weight, &g) in weight.iter().zip(grad_output) {
+                    let g = V::splat(g);
+                    for (sum, &weight) in sum.iter_mut().zip(weight) {
+                        *sum = g.mul_add(weight, *sum);
+                    }
+                }
+                for (k, sum) in sum.iter().enumerate() {
+                    sum.store(&mut sums[k * V::LANES..]);
+                }
+            }
+        }
+        let mut grad = [[V::splat(0.0); K]; R];
+        for (from, grad_output) in self.x[start..].chunks(panel).zip(grad_output.chunks_exact(o)) {
+            let (from, grad_output) = (&from[..len], &grad_output[row..][..R]);
+            let mut x = [V::splat(0.0); K];
+            for (k, x) in x.iter_mut().enumerate() {
+                *x = V::load(&from[k * V::LANES..]);
+            }
+            for (grad, &g) in grad.iter_mut().zip(grad_output) {
+                let g = V::splat(g);
+                for (grad, &x) in grad.iter_mut().zip(&x) {
+                    *grad = g.mul_add(x, *grad);
+                }
+            }
+        }
+        // The loop below is too long to be unrolled: what it takes by number would keep `grad` out of the registers.
+        let mut tile = [[0.0; PANEL / 2]; R];
+        for (tile, grad) in tile.iter_mut().zip(&grad) {
+            for (k, grad) in grad.iter().enumerate() {
+                grad.store(&mut tile[k * V::LANES..]);
+            }
+        }
+        for (r, grad) in tile.iter().enumerate() {
+            let weight = &mut self.weight.row(row + r)[col..][..len];
+            let (m, v) = (&mut self.m.row(row + r)[col..][..len], &mut self.v.row(row + r)[col..][..len]);
+            for k in (0..K).map(|k| k * V::LANES) {
+                rates.update(&mut weight[k..], &mut m[k..], &mut v[k..], V::load(&grad[k..]), penalty);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand() {
+        // The layer of dense's own test: grad_weight is [13, 17, 21; 18, 24, 30], grad_input [3, 2, 2; 7, 4, 4]. The
+        // penalty adds 0.5 * 4 = 2 to the gradient of the weights above zero.
+        let sizes = Dense { n: 2, i: 3, o: 2 };
+        let (x, dy) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 2.0, 3.0, 4.0]);
+        let step = Step::new(1, 0, 0.1, (0.9, 0.999));
+        for (lambda, grads) in
+            [(None, [13.0, 17.0, 21.0, 18.0, 24.0, 30.0]), (Some(0.5), [15.0, 17.0, 21.0, 20.0, 26.0, 32.0])]
+        {
+            let op = |grad_input| Update { sizes: sizes.clone(), settings: Adam::default(), lambda, grad_input };
+            let start = [1.0f32, 0.0, 0.0, 1.0, 1.0, 1.0];
+            let (mut w, mut m, mut v, mut dx) = (start, [0.0; 6], [0.0; 6], [f32::NAN; 6]);
+            let read: [&[f32]; 3] = [&dy, &x, &[4.0]];
+            op(true).cpu(&read, &mut [&mut w, &mut m, &mut v, &mut dx], &step);
+            assert_eq!(dx, [3.0, 2.0, 2.0, 7.0, 4.0, 4.0]);
+            for (k, grad) in grads.into_iter().enumerate() {
+                assert!((m[k] - 0.1 * grad).abs() < 1e-5 && (v[k] - 0.001 * grad * grad).abs() < 1e-6, "{m:?} {v:?}");
+                assert!((w[k] - (start[k] - 0.1)).abs() < 1e-6, "{w:?}");
+            }
+            let (mut w2, mut m2, mut v2) = (start, [0.0; 6], [0.0; 6]);
+            op(false).cpu(&read, &mut [&mut w2, &mut m2, &mut v2], &step);
+            assert_eq!((w2, m2, v2), (w, m, v));
+        }
+    }
+}

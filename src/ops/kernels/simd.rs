@@ -1,0 +1,355 @@
+//! Kernels written once and compiled for AVX-512, for AVX2 with FMA and for any machine; [`run`] picks one at run time.
+//!
+//! A kernel is a struct of what it works on, with a [`Kernel::run`] generic over the [`Vector`]. All that it calls must be
+//! `#[inline(always)]` (a closure handed to a function that is not will do for nothing here): only then is it compiled
+//! with the machine's instructions.
+
+/// Channels that stand side by side in memory: one register of AVX-512, two of AVX.
+pub const LANES: usize = 16;
+
+/// Sixteen floats, on a cache line of their own.
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+pub struct Lanes(pub [f32; LANES]);
+
+impl Lanes {
+    /// Sixteen zeros.
+    pub const ZERO: Lanes = Lanes([0.0; LANES]);
+}
+
+/// Some floats that are worked on at once. Every method must be inlined into a [`Kernel`] to be fast.
+pub trait Vector: Copy {
+    /// Number of floats.
+    const LANES: usize;
+    /// How many of them the machine keeps at hand.
+    const REGISTERS: usize;
+
+    /// `x` in every lane.
+    fn splat(x: f32) -> Self;
+
+    /// The first floats of `from`; panics if those are too few.
+    fn load(from: &[f32]) -> Self;
+
+    /// Overwrites the first floats of `to`; panics if those are too few.
+    fn store(self, to: &mut [f32]);
+
+    fn add(self, b: Self) -> Self;
+    fn sub(self, b: Self) -> Self;
+    fn mul(self, b: Self) -> Self;
+    fn div(self, b: Self) -> Self;
+    fn sqrt(self) -> Self;
+    fn abs(self) -> Self;
+
+    /// `self * b + c`, rounded once where the machine can.
+    fn mul_add(self, b: Self, c: Self) -> Self;
+
+    /// `c - self * b`, likewise.
+    fn mul_sub_from(self, b: Self, c: Self) -> Self;
+
+    /// `size * sign(self)`, with `sign(0) = 0`.
+    fn signs(self, size: Self) -> Self;
+}
+
+/// A kernel written with [`Vector`]s, to be run with those of the machine. All that it calls must be
+/// `#[inline(always)]`: only then is it compiled for the machine's instruction set.
+pub trait Kernel {
+    /// The kernel.
+    fn run<V: Vector>(self);
+}
+
+/// Runs `kernel` with the widest vectors of this machine.
+pub fn run(kernel: impl Kernel) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the machine has AVX-512F, which is all that the function asks for.
+            return unsafe { x86::run_avx512(kernel) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the machine has AVX2 and FMA, which is all that the function asks for.
+            return unsafe { x86::run_avx2(kernel) };
+        }
+    }
+    kernel.run::<Plain<4>>();
+}
+
+/// Vectors of any machine, `L` floats long; with one lane, what is left over at the end of an array.
+#[derive(Clone, Copy)]
+pub struct Plain<const L: usize>([f32; L]);
+
+impl<const L: usize> Plain<L> {
+    #[inline(always)]
+    fn zip(mut self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        for (a, b) in self.0.iter_mut().zip(b.0) {
+            *a = f(*a, b);
+        }
+        self
+    }
+}
+
+impl<const L: usize> Vector for Plain<L> {
+    const LANES: usize = L;
+    const REGISTERS: usize = 16;
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        Plain([x; L])
+    }
+
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        let mut lanes = [0.0; L];
+        lanes.copy_from_slice(&from[..L]);
+        Plain(lanes)
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        to[..L].copy_from_slice(&self.0);
+    }
+
+    #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        self.zip(b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        self.zip(b, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(self, b: Self) -> Self {
+        self.zip(b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, b: Self) -> Self {
+        self.zip(b, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.zip(self, |a, _| a.sqrt())
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self.zip(self, |a, _| a.abs())
+    }
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        self.mul(b).add(c)
+    }
+
+    #[inline(always)]
+    fn mul_sub_from(self, b: Self, c: Self) -> Self {
+        c.sub(self.mul(b))
+    }
+
+    #[inline(always)]
+    fn signs(self, size: Self) -> Self {
+        self.zip(size, |a, size| if a == 0.0 { 0.0 } else { f32::from_bits(size.to_bits() ^ (a.to_bits() & 1 << 31)) })
+    }
+}
+
+/// The vectors of x86. The types are private: the only way to one leads through [`run`], which has asked the machine.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Kernel, Vector};
+
+    #[target_feature(enable = "avx512f")]
+    pub fn run_avx512(kernel: impl Kernel) {
+        kernel.run::<Avx512>();
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn run_avx2(kernel: impl Kernel) {
+        kernel.run::<Avx2>();
+    }
+
+    macro_rules! vector {
+        ($name:ident($register:ty), $lanes:literal, $registers:literal, $set1:ident, $loadu:ident, $storeu:ident,
+            $add:ident, $sub:ident, $mul:ident, $div:ident, $sqrt:ident, $fmadd:ident, $fnmadd:ident,
+            abs($x:ident) $abs:block, signs($a:ident, $size:ident) $signs:block) => {
+            #[derive(Clone, Copy)]
+            struct $name($register);
+
+            // SAFETY of every call below: the type is named in its run function only, so the machine has its
+            // instructions; none but the load and the store touches memory, and those get whole arrays.
+            impl Vector for $name {
+                const LANES: usize = $lanes;
+                const REGISTERS: usize = $registers;
+
+                #[inline(always)]
+                fn splat(x: f32) -> Self {
+                    // SAFETY: see above.
+                    unsafe { $name($set1(x)) }
+                }
+
+                #[inline(always)]
+                fn load(from: &[f32]) -> Self {
+                    let from = &from[..$lanes];
+                    // SAFETY: see above; `from` has as many floats as are read.
+                    unsafe { $name($loadu(from.as_ptr())) }
+                }
+
+                #[inline(always)]
+                fn store(self, to: &mut [f32]) {
+                    let to = &mut to[..$lanes];
+                    // SAFETY: see above; `to` has as many floats as are written.
+                    unsafe { $storeu(to.as_mut_ptr(), self.0) }
+                }
+
+                #[inline(always)]
+                fn add(self, b: Self) -> Self {
+                    // SAFETY: see above.
+                    unsafe { $name($add(self.0, b.0)) }
+                }
+
+                #[inline(always)]
+                fn sub(self, b: Self) -> Self {
+                    // SAFETY: see above.
+                    unsafe { $name($sub(self.0, b.0)) }
+                }
+
+                #[inline(always)]
+                fn mul(self, b: Self) -> Self {
+                    // SAFETY: see above.
+                    unsafe { $name($mul(self.0, b.0)) }
+                }
+
+                #[inline(always)]
+                fn div(self, b: Self) -> Self {
+                    // SAFETY: see above.
+                    unsafe { $name($div(self.0, b.0)) }
+                }
+
+                #[inline(always)]
+                fn sqrt(self) -> Self {
+                    // SAFETY: see above.
+                    unsafe { $name($sqrt(self.0)) }
+                }
+
+                #[inline(always)]
+                fn mul_add(self, b: Self, c: Self) -> Self {
+                    // SAFETY: see above.
+                    unsafe { $name($fmadd(self.0, b.0, c.0)) }
+                }
+
+                #[inline(always)]
+                fn mul_sub_from(self, b: Self, c: Self) -> Self {
+                    // SAFETY: see above.
+                    unsafe { $name($fnmadd(self.0, b.0, c.0)) }
+                }
+
+                #[inline(always)]
+                fn abs(self) -> Self {
+                    let $x = self.0;
+                    // SAFETY: see above.
+                    unsafe { $name($abs) }
+                }
+
+                #[inline(always)]
+                fn signs(self, size: Self) -> Self {
+                    let ($a, $size) = (self.0, size.0);
+                    // SAFETY: see above.
+                    unsafe { $name($signs) }
+                }
+            }
+        };
+    }
+
+    vector!(
+        Avx512(__m512), 16, 32, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
+        _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_div_ps, _mm512_sqrt_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps,
+        abs(x) { _mm512_abs_ps(x) },
+        signs(a, size) {
+            let sign = _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(i32::MIN));
+            let signed = _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(size), sign));
+            _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(a, _mm512_setzero_ps()), signed)
+        }
+    );
+
+    vector!(
+        Avx2(__m256), 8, 16, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps,
+        _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_div_ps, _mm256_sqrt_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps,
+        abs(x) { _mm256_andnot_ps(_mm256_set1_ps(-0.0), x) },
+        signs(a, size) {
+            let signed = _mm256_xor_ps(size, _mm256_and_ps(a, _mm256_set1_ps(-0.0)));
+            _mm256_and_ps(signed, _mm256_cmp_ps::<_CMP_NEQ_UQ>(a, _mm256_setzero_ps()))
+        }
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every method of a vector on numbers with exact results; the last lane of each is kept.
+    struct Methods<'a>(&'a [f32], &'a mut Vec<(usize, Vec<f32>)>);
+
+    impl Kernel for Methods<'_> {
+        #[inline(always)]
+        fn run<V: Vector>(self) {
+            let (a, b) = (V::load(self.0), V::splat(-4.0));
+            let results = [
+                a,
+                b,
+                a.add(b),
+                a.sub(b),
+                a.mul(b),
+                a.div(b),
+                a.abs(),
+                a.abs().sqrt(),
+                a.mul_add(b, V::splat(1.0)),
+                a.mul_sub_from(b, V::splat(1.0)),
+                a.signs(b),
+                a.signs(V::splat(0.5)),
+            ];
+            for result in results {
+                let mut lanes = vec![f32::NAN; V::LANES + 1];
+                result.store(&mut lanes);
+                assert!(lanes.pop().is_some_and(f32::is_nan), "one float too many");
+                self.1.push((V::LANES, lanes));
+            }
+        }
+    }
+
+    #[test]
+    fn every_vector_computes_by_hand() {
+        // Sixteen lanes at most: 9, -9, 0, -0, and again.
+        let input: Vec<f32> = (0..16).map(|i| [9.0, -9.0, 0.0, -0.0][i % 4]).collect();
+        let mut found = Vec::new();
+        run(Methods(&input, &mut found));
+        Methods(&input, &mut found).run::<Plain<1>>();
+        Methods(&input, &mut found).run::<Plain<4>>();
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the machine has what the function asks for.
+            unsafe { x86::run_avx2(Methods(&input, &mut found)) };
+        }
+        let expected: [[f32; 4]; 12] = [
+            [9.0, -9.0, 0.0, 0.0],
+            [-4.0; 4],
+            [5.0, -13.0, -4.0, -4.0],
+            [13.0, -5.0, 4.0, 4.0],
+            [-36.0, 36.0, 0.0, 0.0],
+            [-2.25, 2.25, 0.0, 0.0],
+            [9.0, 9.0, 0.0, 0.0],
+            [3.0, 3.0, 0.0, 0.0],
+            [-35.0, 37.0, 1.0, 1.0],
+            [37.0, -35.0, 1.0, 1.0],
+            [-4.0, 4.0, 0.0, 0.0],
+            [0.5, -0.5, 0.0, 0.0],
+        ];
+        assert!(found.len() >= 36);
+        for (number, (lanes, found)) in found.iter().enumerate() {
+            let expected: Vec<f32> = (0..*lanes).map(|lane| expected[number % 12][lane % 4]).collect();
+            assert_eq!(*found, expected, "result {} of {lanes} lanes", number % 12);
+        }
+    }
+}

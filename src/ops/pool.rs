@@ -1,0 +1,115 @@
+//! Max-pooling of a map that is never whole: rows come in order, sixteen channels wide, and only the winners stay.
+
+use super::kernels::{LANES, keep_winners};
+use super::max_pool2d::MaxPool2d;
+
+/// The pool of up to sixteen channels of one image. `finish(lane, winner)` makes the value that is stored.
+pub struct Pool<'a, F> {
+    k_h: usize,
+    k_w: usize,
+    w: usize,
+    out: (usize, usize),
+    best: &'a mut [[f32; LANES]],
+    place: &'a mut [[f32; LANES]],
+    pooled: &'a mut [f32],
+    argmax: &'a mut [f32],
+    finish: F,
+}
+
+impl<'a, F: Fn(usize, f32) -> f32> Pool<'a, F> {
+    /// A pool that writes `[channels, H_p, W_p]` to `pooled` and `argmax`, at most sixteen channels. `kept` is
+    /// [`kept`] floats of any content.
+    pub fn new(
+        sizes: &MaxPool2d,
+        kept: &'a mut [f32],
+        pooled: &'a mut [f32],
+        argmax: &'a mut [f32],
+        finish: F,
+    ) -> Self {
+        let (best, place) = kept.as_chunks_mut::<LANES>().0.split_at_mut(sizes.out().1);
+        let MaxPool2d { k_h, k_w, w, .. } = *sizes;
+        Pool { k_h, k_w, w, out: sizes.out(), best, place, pooled, argmax, finish }
+    }
+
+    /// Takes row `h` of the map; `row` has all columns, or only those that belong to a window. Rows come in order, each
+    /// once; those that belong to no window may be left out.
+    pub fn row(&mut self, h: usize, row: &[[f32; LANES]]) {
+        let (i, r) = (h / self.k_h, h % self.k_h);
+        if i >= self.out.0 {
+            return;
+        }
+        let first = (h * self.w) as f32;
+        if r == 0 {
+            // Not -inf: where nothing exceeds the first element it is the winner, NaN or not.
+            for (j, (best, place)) in self.best.iter_mut().zip(self.place.iter_mut()).enumerate() {
+                (*best, *place) = (row[j * self.k_w], [first + (j * self.k_w) as f32; LANES]);
+            }
+        }
+        keep_winners(row, self.k_w, first, self.best, self.place);
+        if r + 1 == self.k_h {
+            self.store(i);
+        }
+    }
+
+    /// Writes row `i` of the pooled map.
+    fn store(&mut self, i: usize) {
+        let (h_p, w_p) = self.out;
+        let planes = self.pooled.chunks_exact_mut(h_p * w_p).zip(self.argmax.chunks_exact_mut(h_p * w_p));
+        for (lane, (pooled, argmax)) in planes.enumerate() {
+            let row = pooled[i * w_p..][..w_p].iter_mut().zip(&mut argmax[i * w_p..][..w_p]);
+            for ((pooled, argmax), (best, place)) in row.zip(self.best.iter().zip(self.place.iter())) {
+                (*pooled, *argmax) = ((self.finish)(lane, best[lane]), place[lane]);
+            }
+        }
+    }
+}
+
+/// Floats that a pool of these sizes keeps for one row of windows.
+pub fn kept(sizes: &MaxPool2d) -> usize {
+    2 * sizes.out().1 * LANES
+}
+
+/// What a producer of rows needs of them: rows and columns that belong to a window.
+pub fn used(sizes: &MaxPool2d) -> (usize, usize) {
+    let (h_p, w_p) = sizes.out();
+    (h_p * sizes.k_h, w_p * sizes.k_w)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tape::{Op, Step};
+
+    /// Row by row gives what the textbook pool gives of the whole map, leftovers and ties included.
+    #[test]
+    fn rows_give_the_textbook_pool() {
+        for (h, w, k_h, k_w) in
+            [(6, 8, 2, 2), (4, 43, 1, 20), (43, 4, 20, 1), (5, 13, 1, 5), (8, 7, 3, 2), (3, 4, 3, 4)]
+        {
+            for channels in [1, 5, 16] {
+                let sizes = MaxPool2d { planes: channels, n: 1, c: channels, h, w, k_h, k_w };
+                let at = |c: usize, i: usize, j: usize| ((i * w + j) * (2 * c + 3) % 17) as f32 - 8.0;
+                let map: Vec<f32> = (0..channels * h * w).map(|x| at(x / (h * w), x / w % h, x % w)).collect();
+                let windows = sizes.output().len();
+                let (mut y, mut places) = (vec![f32::NAN; windows], vec![f32::NAN; windows]);
+                sizes.cpu(&[&map], &mut [&mut y, &mut places], &Step::new(1, 0, 0.0, (0.9, 0.999)));
+                let finished: Vec<f32> = (0..windows).map(|x| 2.0 * y[x] + (x / (windows / channels)) as f32).collect();
+
+                let (rows, columns) = used(&sizes);
+                for (rows, columns) in [(h, w), (rows, columns)] {
+                    let (mut pooled, mut argmax) = (vec![f32::NAN; windows], vec![f32::NAN; windows]);
+                    let finish = |lane: usize, x: f32| 2.0 * x + lane as f32;
+                    let mut memory = vec![f32::NAN; kept(&sizes)];
+                    let mut pool = Pool::new(&sizes, &mut memory, &mut pooled, &mut argmax, finish);
+                    for i in 0..rows {
+                        let row: Vec<[f32; LANES]> = (0..columns)
+                            .map(|j| std::array::from_fn(|c| if c < channels { at(c, i, j) } else { f32::NAN }))
+                            .collect();
+                        pool.row(i, &row);
+                    }
+                    assert_eq!((&pooled, &argmax), (&finished, &places), "{sizes:?}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,1068 @@
+//! Convolution by Fourier transforms: a tenth of the direct arithmetic where kernels are large.
+//!
+//! With `g[d] = weight[top - d]`, the correlation `y[i] = sum_r weight[r] x[i + r - top]` is the convolution
+//! `y[i] = sum_d g[d] x[i - d]`, and on a circle long enough that nothing wraps onto an output (`h + max(top, k_h - 1 - top)` rows,
+//! likewise columns) a convolution is a product of spectra:
+//!
+//! ```text
+//! Y[n, o] = sum_c X[n, c] G[o, c]      dX[n, c] = sum_o dY[n, o] conj(G[o, c])      dG[o, c] = sum_n dY[n, o] conj(X[n, c])
+//! ```
+//!
+//! for every frequency. Sixteen channels are transformed at once (their lanes; for a single input channel sixteen images), two real rows as
+//! one complex row, and of the row frequencies the half that is not redundant is kept.
+//!
+//! Work is cut so that every task owns what it writes, and what it needs fits the cache: rows image by image (phase
+//! A), then for every row frequency the columns of all images, the products and the columns back (phase B), then rows
+//! back image by image (phase C). Large batches are done in groups of images.
+
+use rayon::prelude::*;
+
+use super::fft::Fft;
+use super::kernels::simd::{self, Kernel, LANES, Lanes, Vector};
+use super::scratch;
+
+/// Images that go through the three phases together: their spectra fit the cache, and one vector holds a pixel of each.
+const GROUP: usize = 15;
+
+/// Images whose share of a single-channel weight gradient one task sums: fixed, so that the sum does not depend on the threads.
+const SHARE: usize = 2;
+
+/// Sizes of a correlation `[c_in, h, w]` to `[c_out, h_out, w_out]`, with the transforms' plans.
+#[derive(Clone, Debug)]
+pub struct Spectral {
+    /// Channels read.
+    pub c_in: usize,
+    /// Rows read.
+    pub h: usize,
+    /// Columns read.
+    pub w: usize,
+    /// Channels written.
+    pub c_out: usize,
+    /// Kernel rows.
+    pub k_h: usize,
+    /// Kernel columns.
+    pub k_w: usize,
+    /// Zero rows above the input.
+    pub top: usize,
+    /// Zero columns left of the input.
+    pub left: usize,
+    /// Rows written.
+    pub h_out: usize,
+    /// Columns written.
+    pub w_out: usize,
+    columns: Fft,
+    rows: Fft,
+    /// Where the row transform leaves frequencies k and -k, for those that are kept.
+    places: Vec<[usize; 2]>,
+}
+
+/// Takes the rows of one image's sixteen channels, in order.
+pub trait RowSink {
+    /// Row `h`, one vector for every column.
+    fn row(&mut self, h: usize, row: &mut [Lanes]);
+}
+
+impl<F: FnMut(usize, &mut [Lanes])> RowSink for F {
+    fn row(&mut self, h: usize, row: &mut [Lanes]) {
+        self(h, row);
+    }
+}
+
+/// Makes the taker of one image's sixteen channels from the first of them and their two outputs, and gives it to the last argument.
+pub trait Taker: Fn(usize, &mut [f32], &mut [f32], &mut dyn FnMut(&mut dyn RowSink)) + Sync {}
+
+impl<F: Fn(usize, &mut [f32], &mut [f32], &mut dyn FnMut(&mut dyn RowSink)) + Sync> Taker for F {}
+
+impl Spectral {
+    /// Plans a correlation; see the fields.
+    pub fn new(
+        [c_in, h, w]: [usize; 3],
+        [c_out, h_out, w_out]: [usize; 3],
+        (k_h, k_w): (usize, usize),
+        (top, left): (usize, usize),
+    ) -> Self {
+        let length =
+            |x: usize, y: usize, k: usize, before: usize| Fft::good_length((x + before).max(y + k - 1 - before));
+        let columns = Fft::new(length(h, h_out, k_h, top));
+        let rows = Fft::new(length(w, w_out, k_w, left));
+        let n = rows.len();
+        let places = (0..=n / 2).map(|k| [rows.place(k), rows.place((n - k) % n)]).collect();
+        Spectral { c_in, h, w, c_out, k_h, k_w, top, left, h_out, w_out, columns, rows, places }
+    }
+
+    /// Row frequencies that are kept.
+    fn half(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Blocks of sixteen channels.
+    fn blocks(channels: usize) -> usize {
+        channels.div_ceil(LANES)
+    }
+
+    /// What the unnormalised transforms, and pairs of rows without their halves, multiply a product of two spectra by.
+    fn scale(&self) -> f32 {
+        1.0 / (4 * self.rows.len() * self.columns.len()) as f32
+    }
+
+    /// Transforms `count` real rows: `fill(row, line)` writes into zeros; `out` is `[half][re, im][count]`, twice the spectrum.
+    fn rows_forward(&self, count: usize, mut fill: impl FnMut(usize, &mut [Lanes]), out: &mut [Lanes]) {
+        let n = self.rows.len();
+        scratch::lanes(2 * n, |line| {
+            let (re, im) = line.split_at_mut(n);
+            for row in (0..count).step_by(2) {
+                re.fill(Lanes::ZERO);
+                im.fill(Lanes::ZERO);
+                fill(row, re);
+                if row + 1 < count {
+                    fill(row + 1, im);
+                }
+                self.rows.forward(re, im);
+                simd::run(Split { places: &self.places, re, im, row, count, out });
+            }
+        });
+    }
+
+    /// The way back: `spectrum(k)` is `[re, im][count]`; the sink gets the rows, `width` columns of each.
+    fn rows_inverse<'s>(
+        &self,
+        (count, width): (usize, usize),
+        spectrum: impl Fn(usize) -> &'s [Lanes],
+        sink: &mut dyn RowSink,
+    ) {
+        let n = self.rows.len();
+        scratch::lanes(2 * n, |line| {
+            let (re, im) = line.split_at_mut(n);
+            for row in (0..count).step_by(2) {
+                simd::run(Join { places: &self.places, spectrum: &spectrum, row, count, re, im });
+                self.rows.inverse(re, im);
+                sink.row(row, &mut re[..width]);
+                if row + 1 < count {
+                    sink.row(row + 1, &mut im[..width]);
+                }
+            }
+        });
+    }
+
+    /// Transforms one column: `rows [re, im][count]` stand at the places that `at` names, zeros elsewhere.
+    fn column_forward(&self, rows: &[Lanes], at: impl Fn(usize) -> usize, out: &mut [Lanes]) {
+        let count = rows.len() / 2;
+        out.fill(Lanes::ZERO);
+        let (re, im) = out.split_at_mut(self.columns.len());
+        for row in 0..count {
+            re[at(row)] = rows[row];
+            im[at(row)] = rows[count + row];
+        }
+        self.columns.forward(re, im);
+    }
+
+    /// The place on the circle of kernel row `r`, forward or mirrored.
+    fn tap_row(&self, r: usize, mirrored: bool) -> usize {
+        let n = self.columns.len();
+        if mirrored { (n + r - self.top) % n } else { (n + self.top - r) % n }
+    }
+
+    fn tap_column(&self, s: usize, mirrored: bool) -> usize {
+        let n = self.rows.len();
+        if mirrored { (n + s - self.left) % n } else { (n + self.left - s) % n }
+    }
+
+    /// Row transforms of all kernels, `[scalar channels][lane blocks][half][re, im][k_h]`. Forward, lanes are output channels
+    /// and scalars input channels; mirrored (for the input's gradient) the other way round.
+    fn weight_rows(&self, weight: &[f32], mirrored: bool, out: &mut [Lanes]) {
+        let (scalars, vectors) = if mirrored { (self.c_out, self.c_in) } else { (self.c_in, self.c_out) };
+        let (blocks, taps, scale) = (Self::blocks(vectors), self.k_h * self.k_w, self.scale());
+        debug_assert_eq!(out.len(), scalars * blocks * self.half() * 2 * self.k_h);
+        out.par_chunks_mut(self.half() * 2 * self.k_h).enumerate().for_each(|(task, out)| {
+            let (scalar, first) = (task / blocks, task % blocks * LANES);
+            let fill = |r: usize, line: &mut [Lanes]| {
+                for lane in 0..LANES.min(vectors - first) {
+                    let (o, c) = if mirrored { (scalar, first + lane) } else { (first + lane, scalar) };
+                    let weight = &weight[(o * self.c_in + c) * taps + r * self.k_w..][..self.k_w];
+                    for (s, w) in weight.iter().enumerate() {
+                        line[self.tap_column(s, mirrored)].0[lane] = w * scale;
+                    }
+                }
+            };
+            self.rows_forward(self.k_h, fill, out);
+        });
+    }
+
+    /// Row transforms of sixteen channels of images `[n, channels, h, w]`: `[n][blocks][half][re, im][h]`.
+    fn image_rows(&self, images: &[f32], [channels, h, w]: [usize; 3], out: &mut [Lanes]) {
+        let blocks = Self::blocks(channels);
+        out.par_chunks_mut(self.half() * 2 * h).enumerate().for_each(|(task, out)| {
+            let (n, first) = (task / blocks, task % blocks * LANES);
+            let planes = &images[(n * channels + first) * h * w..][..LANES.min(channels - first) * h * w];
+            let fill = |row: usize, line: &mut [Lanes]| {
+                for (lane, plane) in planes.chunks_exact(h * w).enumerate() {
+                    for (line, x) in line.iter_mut().zip(&plane[row * w..][..w]) {
+                        line.0[lane] = *x;
+                    }
+                }
+            };
+            self.rows_forward(h, fill, out);
+        });
+    }
+
+    /// The correlation of images `[n, c_in, h, w]` with `weight [c_out, c_in, k_h, k_w]`: `take` gets the rows `[w_out]` of
+    /// every image's every sixteen channels, with the part of each of the two outputs `[n, c_out, plane]` that is theirs.
+    pub fn forward(&self, images: &[f32], weight: &[f32], outputs: [&mut [f32]; 2], plane: usize, take: impl Taker) {
+        let blocks = Self::blocks(self.c_out);
+        scratch::lanes(self.c_in * blocks * self.half() * 2 * self.k_h, |weight_rows| {
+            self.weight_rows(weight, false, weight_rows);
+            let [first, second] = outputs;
+            let chunk = GROUP * self.c_out * plane;
+            let images = images.chunks(GROUP * self.c_in * self.h * self.w);
+            for ((images, first), second) in images.zip(first.chunks_mut(chunk)).zip(second.chunks_mut(chunk)) {
+                let n = images.len() / (self.c_in * self.h * self.w);
+                if self.c_in == 1 {
+                    self.forward_single(n, images, weight_rows, [first, second], plane, &take);
+                } else {
+                    self.forward_group(n, images, weight_rows, [first, second], plane, &take);
+                }
+            }
+        });
+    }
+
+    /// One group, several input channels: the three phases.
+    fn forward_group(
+        &self,
+        n: usize,
+        images: &[f32],
+        weight_rows: &[Lanes],
+        outputs: [&mut [f32]; 2],
+        plane: usize,
+        take: &impl Taker,
+    ) {
+        let (half, in_blocks, out_blocks) = (self.half(), Self::blocks(self.c_in), Self::blocks(self.c_out));
+        let column = out_blocks * 2 * self.h_out;
+        scratch::lanes(n * in_blocks * half * 2 * self.h, |image_rows| {
+            self.image_rows(images, [self.c_in, self.h, self.w], image_rows);
+            scratch::lanes(half * n * column, |products| {
+                products.par_chunks_mut(n * column).enumerate().for_each(|(k, out)| {
+                    self.columns(n, k, image_rows, weight_rows, out);
+                });
+                let products = &*products;
+                self.take_rows(outputs, plane, take, |image, block, sink| {
+                    let start = image * column + block * 2 * self.h_out;
+                    let spectrum = |k: usize| &products[k * n * column + start..][..2 * self.h_out];
+                    self.rows_inverse((self.h_out, self.w_out), spectrum, sink);
+                });
+            });
+        });
+    }
+
+    /// One group, one input channel: the images are the lanes of one transform, and the products are taken image by image on the
+    /// way back, so that only one image's spectrum is ever in memory.
+    fn forward_single(
+        &self,
+        n: usize,
+        images: &[f32],
+        weight_rows: &[Lanes],
+        outputs: [&mut [f32]; 2],
+        plane: usize,
+        take: &impl Taker,
+    ) {
+        let (half, blocks, size) = (self.half(), Self::blocks(self.c_out), 2 * self.columns.len());
+        scratch::lanes(half * size * (1 + blocks), |spectra| {
+            self.single_spectra(n, images, Some(weight_rows), spectra);
+            let spectra = &*spectra;
+            self.take_rows(outputs, plane, take, |image, block, sink| {
+                self.single_inverse(image, block, spectra, sink);
+            });
+        });
+    }
+
+    /// Spectra of `n` single-channel images (a lane each) and, if given, of the kernels: `[half][1 + blocks][re, im][columns]`.
+    fn single_spectra(&self, n: usize, images: &[f32], weight_rows: Option<&[Lanes]>, out: &mut [Lanes]) {
+        let (half, size) = (self.half(), 2 * self.columns.len());
+        scratch::lanes(half * 2 * self.h, |image_rows| {
+            self.image_rows(images, [n, self.h, self.w], image_rows);
+            let image_rows = &*image_rows;
+            let blocks = out.len() / (half * size) - 1;
+            out.par_chunks_mut(size * (1 + blocks)).enumerate().for_each(|(k, out)| {
+                let (image, weights) = out.split_at_mut(size);
+                let rows = &image_rows[k * 2 * self.h..][..2 * self.h];
+                self.column_forward(rows, |row| row, image);
+                for (block, out) in weights.chunks_exact_mut(size).enumerate() {
+                    let Some(weight_rows) = weight_rows else { continue };
+                    let rows = &weight_rows[(block * half + k) * 2 * self.k_h..][..2 * self.k_h];
+                    self.column_forward(rows, |r| self.tap_row(r, false), out);
+                }
+            });
+        });
+    }
+
+    /// Runs `rows(image, block, sink)` for every image's every sixteen output channels, in parallel.
+    fn take_rows(
+        &self,
+        [first, second]: [&mut [f32]; 2],
+        plane: usize,
+        take: &impl Taker,
+        rows: impl Fn(usize, usize, &mut dyn RowSink) + Sync,
+    ) {
+        let chunk = self.c_out * plane;
+        let images = first.par_chunks_mut(chunk).zip(second.par_chunks_mut(chunk)).enumerate();
+        let blocks = images.flat_map(|(image, (first, second))| {
+            let blocks = first.par_chunks_mut(LANES * plane).zip(second.par_chunks_mut(LANES * plane));
+            blocks.enumerate().map(move |(block, outputs)| (image, block, outputs))
+        });
+        blocks.for_each(|(image, block, (first, second))| {
+            take(block * LANES, first, second, &mut |sink| rows(image, block, sink));
+        });
+    }
+
+    /// The gradients of the weight and (if asked for) of the images. `grad_rows(image, first channel)` makes a source of
+    /// `grad_output`'s rows, asked in order: it writes row `h` of sixteen channels into zeros.
+    pub fn backward<F: FnMut(usize, &mut [Lanes])>(
+        &self,
+        images: &[f32],
+        weight: &[f32],
+        grad_rows: impl Fn(usize, usize) -> F + Sync,
+        grad_weight: &mut [f32],
+        grad_images: Option<&mut [f32]>,
+    ) {
+        let total = images.len() / (self.c_in * self.h * self.w);
+        let (half, in_blocks, out_blocks) = (self.half(), Self::blocks(self.c_in), Self::blocks(self.c_out));
+        let kernel = self.c_in * out_blocks * 2 * self.k_h;
+        scratch::lanes(half * kernel, |kernels| {
+            kernels.fill(Lanes::ZERO);
+            let mirrored = if grad_images.is_some() { self.c_out * in_blocks * half * 2 * self.k_h } else { 0 };
+            scratch::lanes(mirrored, |weight_rows| {
+                if grad_images.is_some() {
+                    self.weight_rows(weight, true, weight_rows);
+                }
+                let mut grad_images = grad_images;
+                for first in (0..total).step_by(GROUP) {
+                    let n = GROUP.min(total - first);
+                    let size = self.c_in * self.h * self.w;
+                    let images = &images[first * size..][..n * size];
+                    let grad_rows = |image: usize, channel: usize| grad_rows(first + image, channel);
+                    let grad =
+                        grad_images.as_deref_mut().map(|grad| (&*weight_rows, &mut grad[first * size..][..n * size]));
+                    match grad {
+                        None if self.c_in == 1 => self.backward_single(n, images, grad_rows, kernels),
+                        grad => self.backward_group(n, images, grad_rows, kernels, grad),
+                    }
+                }
+            });
+            self.kernels_from_rows(kernels, grad_weight);
+        });
+    }
+
+    /// One group's share of the kernels' row spectra `[half][c_in][blocks][re, im][k_h]`, and its images' gradients.
+    fn backward_group<F: FnMut(usize, &mut [Lanes])>(
+        &self,
+        n: usize,
+        images: &[f32],
+        grad_rows: impl Fn(usize, usize) -> F + Sync,
+        kernels: &mut [Lanes],
+        grad_images: Option<(&[Lanes], &mut [f32])>,
+    ) {
+        let (half, in_blocks, out_blocks) = (self.half(), Self::blocks(self.c_in), Self::blocks(self.c_out));
+        let kernel = self.c_in * out_blocks * 2 * self.k_h;
+        let column = if grad_images.is_some() { n * in_blocks * 2 * self.h } else { 0 };
+        let (image_len, grad_len) = (n * in_blocks * half * 2 * self.h, n * out_blocks * half * 2 * self.h_out);
+        scratch::lanes(image_len + grad_len + half * column, |buffer| {
+            let (image_rows, rest) = buffer.split_at_mut(image_len);
+            let (grads, columns) = rest.split_at_mut(grad_len);
+            self.image_rows(images, [self.c_in, self.h, self.w], image_rows);
+            grads.par_chunks_mut(half * 2 * self.h_out).enumerate().for_each(|(task, out)| {
+                let fill = grad_rows(task / out_blocks, task % out_blocks * LANES);
+                self.rows_forward(self.h_out, fill, out);
+            });
+            let (image_rows, grads) = (&*image_rows, &*grads);
+            let weight_rows = grad_images.as_ref().map(|(rows, _)| *rows);
+            let task = |k: usize, kernels: &mut [Lanes], columns: &mut [Lanes]| {
+                self.grad_columns(n, k, image_rows, grads, weight_rows, kernels, columns);
+            };
+            let Some((_, grad_images)) = grad_images else {
+                kernels.par_chunks_mut(kernel).enumerate().for_each(|(k, kernels)| task(k, kernels, &mut []));
+                return;
+            };
+            let tasks = kernels.par_chunks_mut(kernel).zip(columns.par_chunks_mut(column)).enumerate();
+            tasks.for_each(|(k, (kernels, columns))| task(k, kernels, columns));
+            let columns = &*columns;
+            grad_images.par_chunks_mut(self.c_in * self.h * self.w).enumerate().for_each(|(image, grad)| {
+                for (block, grad) in grad.chunks_mut(LANES * self.h * self.w).enumerate() {
+                    let start = (image * in_blocks + block) * 2 * self.h;
+                    let spectrum = |k: usize| &columns[k * column + start..][..2 * self.h];
+                    let mut sink = |h: usize, row: &mut [Lanes]| {
+                        for (lane, plane) in grad.chunks_exact_mut(self.h * self.w).enumerate() {
+                            for (out, x) in plane[h * self.w..][..self.w].iter_mut().zip(&*row) {
+                                *out = x.0[lane];
+                            }
+                        }
+                    };
+                    self.rows_inverse((self.h, self.w), spectrum, &mut sink);
+                }
+            });
+        });
+    }
+
+    /// One group's share of a single-channel layer's kernels.
+    fn backward_single<F: FnMut(usize, &mut [Lanes])>(
+        &self,
+        n: usize,
+        images: &[f32],
+        grad_rows: impl Fn(usize, usize) -> F + Sync,
+        kernels: &mut [Lanes],
+    ) {
+        let (half, blocks, size) = (self.half(), Self::blocks(self.c_out), 2 * self.columns.len());
+        let shares = n.div_ceil(SHARE);
+        scratch::lanes(half * size * (1 + shares * blocks), |buffer| {
+            let (spectra, sums) = buffer.split_at_mut(half * size);
+            self.single_spectra(n, images, None, spectra);
+            let spectra = &*spectra;
+            sums.par_chunks_mut(half * size).enumerate().for_each(|(task, sums)| {
+                let (share, block) = (task / blocks, task % blocks);
+                for image in share * SHARE..n.min((share + 1) * SHARE) {
+                    let fill = grad_rows(image, block * LANES);
+                    let first = image == share * SHARE;
+                    self.single_grad(image, fill, spectra, sums, first);
+                }
+            });
+            let sums = &*sums;
+            kernels.par_chunks_mut(blocks * 2 * self.k_h).enumerate().for_each(|(k, kernels)| {
+                self.sum_shares(k, shares, sums, kernels);
+            });
+        });
+    }
+
+    /// Rows back: `[half][c_in][blocks][re, im][k_h]` to `grad_weight [c_out, c_in, k_h, k_w]`.
+    fn kernels_from_rows(&self, kernels: &[Lanes], grad_weight: &mut [f32]) {
+        let (blocks, taps, scale) = (Self::blocks(self.c_out), self.k_h * self.k_w, self.scale());
+        let kernel = self.c_in * blocks * 2 * self.k_h;
+        scratch::lanes(self.c_in * blocks * taps, |lanes| {
+            lanes.par_chunks_mut(taps).enumerate().for_each(|(task, lanes)| {
+                let spectrum = |k: usize| &kernels[k * kernel + task * 2 * self.k_h..][..2 * self.k_h];
+                let mut sink = |r: usize, row: &mut [Lanes]| {
+                    for (s, out) in lanes[r * self.k_w..][..self.k_w].iter_mut().enumerate() {
+                        *out = Lanes(row[self.tap_column(s, false)].0.map(|x| x * scale));
+                    }
+                };
+                self.rows_inverse((self.k_h, self.rows.len()), spectrum, &mut sink);
+            });
+            let lanes = &*lanes;
+            grad_weight.par_chunks_mut(self.c_in * taps).enumerate().for_each(|(o, out)| {
+                for (i, out) in out.iter_mut().enumerate() {
+                    let (c, tap) = (i / taps, i % taps);
+                    *out = lanes[(c * blocks + o / LANES) * taps + tap].0[o % LANES];
+                }
+            });
+        });
+    }
+}
+
+impl Spectral {
+    /// Products and rows back of one single-channel image; `spectra` are those of [`Spectral::single_spectra`].
+    fn single_inverse(&self, image: usize, block: usize, spectra: &[Lanes], sink: &mut dyn RowSink) {
+        let (n, count) = (self.columns.len(), self.h_out);
+        let stride = 2 * n * (1 + Self::blocks(self.c_out));
+        scratch::lanes(self.half() * 2 * count + 2 * n, |buffer| {
+            let (rows, column) = buffer.split_at_mut(self.half() * 2 * count);
+            for (k, rows) in rows.chunks_exact_mut(2 * count).enumerate() {
+                let (x, g) = (&spectra[k * stride..][..2 * n], &spectra[k * stride + (1 + block) * 2 * n..][..2 * n]);
+                simd::run(Multiply { image, x, g, out: column });
+                self.column_back(column, rows);
+            }
+            self.rows_inverse((count, self.w_out), |k| &rows[k * 2 * count..][..2 * count], sink);
+        });
+    }
+
+    /// One image's share of a single-channel weight's gradient, `sums [half][re, im][columns] += dY conj(X)` (`=` if it is the
+    /// `first`); `spectra [half][re, im][columns]` has the images in its lanes.
+    fn single_grad(
+        &self,
+        image: usize,
+        fill: impl FnMut(usize, &mut [Lanes]),
+        spectra: &[Lanes],
+        sums: &mut [Lanes],
+        first: bool,
+    ) {
+        let (n, count) = (self.columns.len(), self.h_out);
+        scratch::lanes(self.half() * 2 * count + 2 * n, |buffer| {
+            let (rows, column) = buffer.split_at_mut(self.half() * 2 * count);
+            self.rows_forward(count, fill, rows);
+            let sums = sums.chunks_exact_mut(2 * n).zip(spectra.chunks_exact(2 * n));
+            for (rows, (sums, x)) in rows.chunks_exact(2 * count).zip(sums) {
+                self.column_forward(rows, |row| row, column);
+                if first {
+                    sums.fill(Lanes::ZERO);
+                }
+                simd::run(AddConjugate { image, x, y: column, sums });
+            }
+        });
+    }
+
+    /// The shares of row frequency `k` summed, in order, transformed back to the kernel's rows and added to
+    /// `kernels [blocks][re, im][k_h]`.
+    fn sum_shares(&self, k: usize, shares: usize, sums: &[Lanes], kernels: &mut [Lanes]) {
+        let (size, blocks) = (2 * self.columns.len(), Self::blocks(self.c_out));
+        scratch::lanes(size, |column| {
+            for (block, kernel) in kernels.chunks_exact_mut(2 * self.k_h).enumerate() {
+                column.fill(Lanes::ZERO);
+                for share in 0..shares {
+                    let x = &sums[((share * blocks + block) * self.half() + k) * size..][..size];
+                    simd::run(Add { x, sums: column });
+                }
+                self.column_to_kernel(column, kernel);
+            }
+        });
+    }
+
+    /// Row frequency `k` of a group: columns of images and kernels, their products, columns back to
+    /// `out [n][out blocks][re, im][h_out]`.
+    fn columns(&self, n: usize, k: usize, image_rows: &[Lanes], weight_rows: &[Lanes], out: &mut [Lanes]) {
+        let (len, in_blocks, out_blocks) = (self.columns.len(), Self::blocks(self.c_in), Self::blocks(self.c_out));
+        let (x_len, w_len) = (n * in_blocks * 2 * len, len * in_blocks * LANES * out_blocks * 2);
+        scratch::lanes(x_len + w_len + n * out_blocks * 2 * len, |buffer| {
+            let (x, rest) = buffer.split_at_mut(x_len);
+            let (w, y) = rest.split_at_mut(w_len);
+            self.image_columns(k, self.h, image_rows, x);
+            self.weight_columns(k, false, weight_rows, w);
+            simd::run(Product { len, n, x: (in_blocks, x), w, y: (out_blocks, y) });
+            for (column, out) in y.chunks_exact_mut(2 * len).zip(out.chunks_exact_mut(2 * self.h_out)) {
+                self.column_back(column, out);
+            }
+        });
+    }
+
+    /// Row frequency `k` of a group, backwards: adds to `kernels [c_in][out blocks][re, im][k_h]` and, if the mirrored kernels are
+    /// given, writes the images' gradients, `columns [n][in blocks][re, im][h]`.
+    #[expect(clippy::too_many_arguments, reason = "what goes in and what comes out of one task")]
+    fn grad_columns(
+        &self,
+        n: usize,
+        k: usize,
+        image_rows: &[Lanes],
+        grads: &[Lanes],
+        weight_rows: Option<&[Lanes]>,
+        kernels: &mut [Lanes],
+        columns: &mut [Lanes],
+    ) {
+        let (len, in_blocks, out_blocks) = (self.columns.len(), Self::blocks(self.c_in), Self::blocks(self.c_out));
+        let (x_len, g_len) = (n * in_blocks * 2 * len, n * out_blocks * 2 * len);
+        // The mirrored kernels and the kernels' gradient are equally large, and needed one after the other.
+        let w_len = len * in_blocks * LANES * out_blocks * 2;
+        let w_len = w_len.max(len * in_blocks * out_blocks * LANES * 2);
+        scratch::lanes(x_len + g_len + w_len, |buffer| {
+            let (x, rest) = buffer.split_at_mut(x_len);
+            let (g, w) = rest.split_at_mut(g_len);
+            self.image_columns(k, self.h_out, grads, g);
+            if let Some(weight_rows) = weight_rows {
+                self.weight_columns(k, true, weight_rows, w);
+                simd::run(Product { len, n, x: (out_blocks, g), w, y: (in_blocks, x) });
+                for (column, out) in x.chunks_exact_mut(2 * len).zip(columns.chunks_exact_mut(2 * self.h)) {
+                    self.column_back(column, out);
+                }
+            }
+            self.image_columns(k, self.h, image_rows, x);
+            simd::run(Outer { len, n, x: (in_blocks, x), y: (out_blocks, g), out: w });
+            for (column, kernel) in w.chunks_exact_mut(2 * len).zip(kernels.chunks_exact_mut(2 * self.k_h)) {
+                self.column_to_kernel(column, kernel);
+            }
+        });
+    }
+
+    /// Columns of row frequency `k` from row transforms `[images and blocks][half][re, im][count]`.
+    fn image_columns(&self, k: usize, count: usize, rows: &[Lanes], out: &mut [Lanes]) {
+        for (i, out) in out.chunks_exact_mut(2 * self.columns.len()).enumerate() {
+            self.column_forward(&rows[(i * self.half() + k) * 2 * count..][..2 * count], |row| row, out);
+        }
+    }
+
+    /// Columns of row frequency `k` of the kernels, as [`Product`] reads them: `[columns][scalar channels][lane blocks][re, im]`,
+    /// the scalar channels filled up to whole blocks with zeros.
+    fn weight_columns(&self, k: usize, mirrored: bool, rows: &[Lanes], out: &mut [Lanes]) {
+        let (scalars, vectors) = if mirrored { (self.c_out, self.c_in) } else { (self.c_in, self.c_out) };
+        let (len, blocks) = (self.columns.len(), Self::blocks(vectors));
+        let padded = Self::blocks(scalars) * LANES;
+        scratch::lanes(2 * len, |column| {
+            for task in 0..padded * blocks {
+                if task / blocks < scalars {
+                    let rows = &rows[(task * self.half() + k) * 2 * self.k_h..][..2 * self.k_h];
+                    self.column_forward(rows, |r| self.tap_row(r, mirrored), column);
+                } else {
+                    column.fill(Lanes::ZERO);
+                }
+                for h in 0..len {
+                    let out = &mut out[(h * padded * blocks + task) * 2..][..2];
+                    (out[0], out[1]) = (column[h], column[len + h]);
+                }
+            }
+        });
+    }
+
+    /// Transforms a column back in place and copies its first rows to `out [re, im][count]`.
+    fn column_back(&self, column: &mut [Lanes], out: &mut [Lanes]) {
+        let (re, im) = column.split_at_mut(self.columns.len());
+        self.columns.inverse(re, im);
+        let count = out.len() / 2;
+        out[..count].copy_from_slice(&re[..count]);
+        out[count..].copy_from_slice(&im[..count]);
+    }
+
+    /// Transforms a kernel's column back and adds its rows to `kernel [re, im][k_h]`.
+    fn column_to_kernel(&self, column: &mut [Lanes], kernel: &mut [Lanes]) {
+        let (re, im) = column.split_at_mut(self.columns.len());
+        self.columns.inverse(re, im);
+        for r in 0..self.k_h {
+            let at = self.tap_row(r, false);
+            for (sum, x) in [(r, &re[at]), (self.k_h + r, &im[at])] {
+                kernel[sum].0.iter_mut().zip(&x.0).for_each(|(sum, x)| *sum += x);
+            }
+        }
+    }
+}
+
+/// The spectrum of two real rows, transformed as one complex row, parted: `2 X(k) = z(k) + conj z(-k)`, `2 i Y(k) = z(k) - conj z(-k)`.
+struct Split<'a> {
+    places: &'a [[usize; 2]],
+    re: &'a [Lanes],
+    im: &'a [Lanes],
+    row: usize,
+    count: usize,
+    out: &'a mut [Lanes],
+}
+
+impl Kernel for Split<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Self { re, im, row, count, .. } = self;
+        for (&[p, q], out) in self.places.iter().zip(self.out.chunks_exact_mut(2 * count)) {
+            for part in (0..LANES).step_by(V::LANES) {
+                let (zp, zq): (_, (V, V)) = (
+                    (V::load(&re[p].0[part..]), V::load(&im[p].0[part..])),
+                    (V::load(&re[q].0[part..]), V::load(&im[q].0[part..])),
+                );
+                zp.0.add(zq.0).store(&mut out[row].0[part..]);
+                zp.1.sub(zq.1).store(&mut out[count + row].0[part..]);
+                if row + 1 < count {
+                    zp.1.add(zq.1).store(&mut out[row + 1].0[part..]);
+                    zq.0.sub(zp.0).store(&mut out[count + row + 1].0[part..]);
+                }
+            }
+        }
+    }
+}
+
+/// Two rows' spectra joined as `z = X + i Y`, with `X(-k) = conj X(k)`.
+struct Join<'a, F> {
+    places: &'a [[usize; 2]],
+    spectrum: &'a F,
+    row: usize,
+    count: usize,
+    re: &'a mut [Lanes],
+    im: &'a mut [Lanes],
+}
+
+impl<'s, F: Fn(usize) -> &'s [Lanes]> Kernel for Join<'_, F> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Self { re, im, row, count, .. } = self;
+        for (k, &[p, q]) in self.places.iter().enumerate() {
+            let spectrum = (self.spectrum)(k);
+            for part in (0..LANES).step_by(V::LANES) {
+                let a: (V, V) = (V::load(&spectrum[row].0[part..]), V::load(&spectrum[count + row].0[part..]));
+                let mut b: (V, V) = (V::splat(0.0), V::splat(0.0));
+                if row + 1 < count {
+                    b = (V::load(&spectrum[row + 1].0[part..]), V::load(&spectrum[count + row + 1].0[part..]));
+                }
+                a.0.add(b.1).store(&mut re[q].0[part..]);
+                b.0.sub(a.1).store(&mut im[q].0[part..]);
+                a.0.sub(b.1).store(&mut re[p].0[part..]);
+                a.1.add(b.0).store(&mut im[p].0[part..]);
+            }
+        }
+    }
+}
+
+/// `out = x g` for one column, where lane `image` of `x` meets every lane of `g`; all `[re, im][columns]`.
+struct Multiply<'a> {
+    image: usize,
+    x: &'a [Lanes],
+    g: &'a [Lanes],
+    out: &'a mut [Lanes],
+}
+
+impl Kernel for Multiply<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let n = self.out.len() / 2;
+        let (x_re, x_im) = self.x.split_at(n);
+        let (g_re, g_im) = self.g.split_at(n);
+        let (out_re, out_im) = self.out.split_at_mut(n);
+        let xs = x_re.iter().zip(x_im).map(|(re, im)| (re.0[self.image], im.0[self.image]));
+        let out = out_re.iter_mut().zip(out_im);
+        for (((g_re, g_im), x), out) in g_re.iter().zip(g_im).zip(xs).zip(out) {
+            for part in (0..LANES).step_by(V::LANES) {
+                let (x, g): (_, (V, V)) =
+                    ((V::splat(x.0), V::splat(x.1)), (V::load(&g_re.0[part..]), V::load(&g_im.0[part..])));
+                x.1.mul_sub_from(g.1, x.0.mul(g.0)).store(&mut out.0.0[part..]);
+                x.1.mul_add(g.0, x.0.mul(g.1)).store(&mut out.1.0[part..]);
+            }
+        }
+    }
+}
+
+/// `sums += y conj(x)` for one column, where lane `image` of `x` meets every lane of `y`; all `[re, im][columns]`.
+struct AddConjugate<'a> {
+    image: usize,
+    x: &'a [Lanes],
+    y: &'a [Lanes],
+    sums: &'a mut [Lanes],
+}
+
+impl Kernel for AddConjugate<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let n = self.sums.len() / 2;
+        let (x_re, x_im) = self.x.split_at(n);
+        let (y_re, y_im) = self.y.split_at(n);
+        let (re, im) = self.sums.split_at_mut(n);
+        let xs = x_re.iter().zip(x_im).map(|(re, im)| (re.0[self.image], im.0[self.image]));
+        for (((y_re, y_im), x), (re, im)) in y_re.iter().zip(y_im).zip(xs).zip(re.iter_mut().zip(im)) {
+            for part in (0..LANES).step_by(V::LANES) {
+                let (x, y): (_, (V, V)) =
+                    ((V::splat(x.0), V::splat(x.1)), (V::load(&y_re.0[part..]), V::load(&y_im.0[part..])));
+                y.1.mul_add(x.1, y.0.mul_add(x.0, V::load(&re.0[part..]))).store(&mut re.0[part..]);
+                y.0.mul_sub_from(x.1, y.1.mul_add(x.0, V::load(&im.0[part..]))).store(&mut im.0[part..]);
+            }
+        }
+    }
+}
+
+/// `sums += x`
+struct Add<'a> {
+    x: &'a [Lanes],
+    sums: &'a mut [Lanes],
+}
+
+impl Kernel for Add<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        for (sum, x) in self.sums.iter_mut().zip(self.x) {
+            for part in (0..LANES).step_by(V::LANES) {
+                V::load(&sum.0[part..]).add(V::load(&x.0[part..])).store(&mut sum.0[part..]);
+            }
+        }
+    }
+}
+
+/// `y[n, o] = sum_c x[n, c] w[c, o]` for every frequency of a column: `x [n][blocks][re, im][len]` (scalars in the lanes),
+/// `w [len][scalars][blocks][re, im]`, `y [n][blocks][re, im][len]`.
+struct Product<'a> {
+    len: usize,
+    n: usize,
+    x: (usize, &'a [Lanes]),
+    w: &'a [Lanes],
+    y: (usize, &'a mut [Lanes]),
+}
+
+impl Kernel for Product<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        product::<V>(self.len, self.n, self.x, self.w, self.y);
+    }
+}
+
+#[inline(always)]
+fn product<V: Vector>(
+    len: usize,
+    n: usize,
+    (x_blocks, x): (usize, &[Lanes]),
+    w: &[Lanes],
+    (y_blocks, y): (usize, &mut [Lanes]),
+) {
+    // Blocks of images times vectors whose sums fit the registers.
+    let most_b = if V::REGISTERS >= 32 { 2 } else { 1 };
+    let row = x_blocks * LANES * y_blocks * 2;
+    for (h, w) in w.chunks_exact(row).enumerate() {
+        let mut b = 0;
+        while b < y_blocks {
+            let step_b = most_b.min(y_blocks - b);
+            let mut i = 0;
+            while i < n {
+                let step = match n - i {
+                    5.. => 5,
+                    3.. => 3,
+                    _ => 1,
+                };
+                let at = (h, i, b);
+                for part in (0..LANES).step_by(V::LANES) {
+                    match (step, step_b) {
+                        (5, 2) => product_block::<V, 5, 2>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
+                        (3, 2) => product_block::<V, 3, 2>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
+                        (1, 2) => product_block::<V, 1, 2>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
+                        (5, _) => product_block::<V, 5, 1>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
+                        (3, _) => product_block::<V, 3, 1>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
+                        _ => product_block::<V, 1, 1>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
+                    }
+                }
+                i += step;
+            }
+            b += step_b;
+        }
+    }
+}
+
+/// What a row of scalars is before it is one.
+const ZEROS: [f32; LANES] = [0.0; LANES];
+
+/// Images `i..i + M` times vectors `b..b + B` of [`Product`].
+#[inline(always)]
+fn product_block<V: Vector, const M: usize, const B: usize>(
+    len: usize,
+    part: usize,
+    (h, i, b): (usize, usize, usize),
+    (x_blocks, x): (usize, &[Lanes]),
+    w: &[Lanes],
+    (y_blocks, y): (usize, &mut [Lanes]),
+) {
+    let zero = V::splat(0.0);
+    let mut sums = [[(zero, zero); B]; M];
+    for (block, w) in w.chunks_exact(LANES * y_blocks * 2).enumerate() {
+        let mut rows = [[&ZEROS; 2]; M];
+        for (m, rows) in rows.iter_mut().enumerate() {
+            let start = ((i + m) * x_blocks + block) * 2 * len + h;
+            *rows = [&x[start].0, &x[start + len].0];
+        }
+        for (lane, w) in w.chunks_exact(y_blocks * 2).enumerate() {
+            let mut vectors = [(zero, zero); B];
+            for (v, w) in vectors.iter_mut().zip(w[2 * b..].as_chunks::<2>().0) {
+                *v = (V::load(&w[0].0[part..]), V::load(&w[1].0[part..]));
+            }
+            for (sums, x) in sums.iter_mut().zip(&rows) {
+                let x = (V::splat(x[0][lane]), V::splat(x[1][lane]));
+                for (sum, w) in sums.iter_mut().zip(&vectors) {
+                    *sum = (x.1.mul_sub_from(w.1, x.0.mul_add(w.0, sum.0)), x.1.mul_add(w.0, x.0.mul_add(w.1, sum.1)));
+                }
+            }
+        }
+    }
+    for (m, sums) in sums.iter().enumerate() {
+        for (j, sum) in sums.iter().enumerate() {
+            let start = ((i + m) * y_blocks + b + j) * 2 * len + h;
+            sum.0.store(&mut y[start].0[part..]);
+            sum.1.store(&mut y[start + len].0[part..]);
+        }
+    }
+}
+
+/// `out[c, o] = sum_n y[n, o] conj(x[n, c])` for every frequency of a column; `x` and `y` as in [`Product`],
+/// `out [scalars][blocks][re, im][len]`.
+struct Outer<'a> {
+    len: usize,
+    n: usize,
+    x: (usize, &'a [Lanes]),
+    y: (usize, &'a [Lanes]),
+    out: &'a mut [Lanes],
+}
+
+impl Kernel for Outer<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        outer::<V>(self.len, self.n, self.x, self.y, self.out);
+    }
+}
+
+#[inline(always)]
+fn outer<V: Vector>(len: usize, n: usize, x: (usize, &[Lanes]), y: (usize, &[Lanes]), out: &mut [Lanes]) {
+    for h in 0..len {
+        for c in 0..x.0 {
+            let mut b = 0;
+            while b < y.0 {
+                let step = if V::REGISTERS >= 32 && b + 1 < y.0 { 2 } else { 1 };
+                for part in (0..LANES).step_by(V::LANES) {
+                    for lane in (0..LANES).step_by(4) {
+                        let at = (h, c, lane, b);
+                        match step {
+                            2 => outer_block::<V, 4, 2>((len, n, part), at, x, y, out),
+                            _ => outer_block::<V, 4, 1>((len, n, part), at, x, y, out),
+                        }
+                    }
+                }
+                b += step;
+            }
+        }
+    }
+}
+
+/// Channels `lane..lane + M` of block `c` times vectors `b..b + B` of [`Outer`].
+#[inline(always)]
+fn outer_block<V: Vector, const M: usize, const B: usize>(
+    (len, n, part): (usize, usize, usize),
+    (h, c, lane, b): (usize, usize, usize, usize),
+    (x_blocks, x): (usize, &[Lanes]),
+    (y_blocks, y): (usize, &[Lanes]),
+    out: &mut [Lanes],
+) {
+    let zero = V::splat(0.0);
+    let mut sums = [[(zero, zero); B]; M];
+    for i in 0..n {
+        let (x_at, y_at) = ((i * x_blocks + c) * 2 * len + h, (i * y_blocks + b) * 2 * len + h);
+        let (re, im) = (&x[x_at].0[lane..lane + M], &x[x_at + len].0[lane..lane + M]);
+        let mut vectors = [(zero, zero); B];
+        for (j, v) in vectors.iter_mut().enumerate() {
+            let at = y_at + 2 * j * len;
+            *v = (V::load(&y[at].0[part..]), V::load(&y[at + len].0[part..]));
+        }
+        for (m, sums) in sums.iter_mut().enumerate() {
+            let x = (V::splat(re[m]), V::splat(im[m]));
+            for (sum, y) in sums.iter_mut().zip(&vectors) {
+                *sum = (x.1.mul_add(y.1, x.0.mul_add(y.0, sum.0)), x.1.mul_sub_from(y.0, x.0.mul_add(y.1, sum.1)));
+            }
+        }
+    }
+    for (m, sums) in sums.iter().enumerate() {
+        for (j, sum) in sums.iter().enumerate() {
+            let at = ((c * LANES + lane + m) * y_blocks + b + j) * 2 * len + h;
+            sum.0.store(&mut out[at].0[part..]);
+            sum.1.store(&mut out[at + len].0[part..]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(i: usize, salt: usize) -> f32 {
+        let hash = (i as u64 * 0x9e37_79b9_7f4a_7c15 + salt as u64 * 77_777).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (hash >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    fn values(len: usize, salt: usize) -> Vec<f32> {
+        (0..len).map(|i| value(i, salt)).collect()
+    }
+
+    /// Calls `f(output, weight, input)` for every product.
+    fn products(p: &Spectral, n: usize, mut f: impl FnMut(usize, usize, usize)) {
+        for image in 0..n {
+            for (o, c) in (0..p.c_out * p.c_in).map(|oc| (oc / p.c_in, oc % p.c_in)) {
+                for (i, j) in (0..p.h_out * p.w_out).map(|ij| (ij / p.w_out, ij % p.w_out)) {
+                    for (r, s) in (0..p.k_h * p.k_w).map(|rs| (rs / p.k_w, rs % p.k_w)) {
+                        let (y, x) = ((i + r).wrapping_sub(p.top), (j + s).wrapping_sub(p.left));
+                        if y < p.h && x < p.w {
+                            f(
+                                ((image * p.c_out + o) * p.h_out + i) * p.w_out + j,
+                                ((o * p.c_in + c) * p.k_h + r) * p.k_w + s,
+                                ((image * p.c_in + c) * p.h + y) * p.w + x,
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn close(got: &[f32], truth: &[f64], what: &str) {
+        let rms = (truth.iter().map(|x| x * x).sum::<f64>() / truth.len() as f64).sqrt();
+        for (i, (got, truth)) in got.iter().zip(truth).enumerate() {
+            assert!((f64::from(*got) - truth).abs() < 4e-6 * rms.max(1e-9), "{what} {i}: {got} {truth} (rms {rms})");
+        }
+    }
+
+    #[test]
+    fn forward_and_backward_are_the_naive_sums() {
+        let cases = [
+            (3, Spectral::new([1, 12, 9], [16, 12, 9], (5, 4), (2, 1))),
+            (17, Spectral::new([1, 7, 8], [20, 5, 6], (3, 3), (0, 0))),
+            (16, Spectral::new([16, 6, 7], [32, 6, 7], (2, 5), (0, 2))),
+            (4, Spectral::new([5, 6, 5], [3, 6, 5], (3, 3), (1, 1))),
+            (2, Spectral::new([33, 4, 4], [48, 4, 4], (3, 2), (1, 0))),
+        ];
+        for (n, p) in cases {
+            let images = values(n * p.c_in * p.h * p.w, 1);
+            let weight = values(p.c_out * p.c_in * p.k_h * p.k_w, 2);
+            let plane = p.h_out * p.w_out;
+            let grad = values(n * p.c_out * plane, 3);
+            let mut truth = [vec![0.0; grad.len()], vec![0.0; weight.len()], vec![0.0; images.len()]];
+            products(&p, n, |y, w, x| {
+                truth[0][y] += f64::from(weight[w]) * f64::from(images[x]);
+                truth[1][w] += f64::from(grad[y]) * f64::from(images[x]);
+                truth[2][x] += f64::from(grad[y]) * f64::from(weight[w]);
+            });
+            let (mut output, mut unused) = (vec![f32::NAN; grad.len()], vec![f32::NAN; grad.len()]);
+            p.forward(&images, &weight, [&mut output, &mut unused], plane, |_, out, _, run| {
+                run(&mut |h: usize, row: &mut [Lanes]| {
+                    for (lane, out) in out.chunks_exact_mut(plane).enumerate() {
+                        for (j, x) in row.iter().enumerate() {
+                            out[h * p.w_out + j] = x.0[lane];
+                        }
+                    }
+                });
+            });
+            close(&output, &truth[0], "output");
+            let grad_rows = |image: usize, first: usize| {
+                let (grad, p) = (&grad, &p);
+                move |h: usize, line: &mut [Lanes]| {
+                    for lane in 0..LANES.min(p.c_out - first) {
+                        let row = &grad[((image * p.c_out + first + lane) * p.h_out + h) * p.w_out..][..p.w_out];
+                        row.iter().zip(line.iter_mut()).for_each(|(x, line)| line.0[lane] = *x);
+                    }
+                }
+            };
+            let mut grad_weight = vec![f32::NAN; weight.len()];
+            let mut grad_images = vec![f32::NAN; images.len()];
+            p.backward(&images, &weight, grad_rows, &mut grad_weight, Some(&mut grad_images));
+            close(&grad_weight, &truth[1], "grad_weight");
+            close(&grad_images, &truth[2], "grad_images");
+            grad_weight.fill(f32::NAN);
+            p.backward(&images, &weight, grad_rows, &mut grad_weight, None);
+            close(&grad_weight, &truth[1], "grad_weight alone");
+        }
+    }
+
+    #[test]
+    #[ignore = "a measurement: cargo test --release --lib spectral::tests::speed -- --ignored --nocapture"]
+    fn speed() {
+        let same = |c_in, c_out, size: usize, (k_h, k_w): (usize, usize)| {
+            Spectral::new([c_in, size, size], [c_out, size, size], (k_h, k_w), ((k_h - 1) / 2, (k_w - 1) / 2))
+        };
+        for p in [
+            same(1, 16, 80, (10, 23)),
+            same(1, 16, 80, (21, 20)),
+            same(16, 32, 40, (5, 11)),
+            same(32, 64, 20, (3, 5)),
+            same(64, 128, 10, (2, 4)),
+        ] {
+            let n = 15;
+            let images = values(n * p.c_in * p.h * p.w, 1);
+            let weight = values(p.c_out * p.c_in * p.k_h * p.k_w, 2);
+            let (mut out, mut unused) = (vec![0.0; n * p.c_out], vec![0.0; n * p.c_out]);
+            let mut grad_weight = vec![0.0; weight.len()];
+            let mut grad_images = vec![0.0; images.len()];
+            let time = |f: &mut dyn FnMut()| {
+                let mut best = f64::INFINITY;
+                for _ in 0..30 {
+                    let started = std::time::Instant::now();
+                    f();
+                    best = best.min(started.elapsed().as_secs_f64());
+                }
+                best * 1e3
+            };
+            let forward = time(&mut || {
+                p.forward(&images, &weight, [&mut out, &mut unused], 1, |_, out, _, run| {
+                    run(&mut |_: usize, row: &mut [Lanes]| out[0] += row[0].0[0]);
+                });
+            });
+            let backward = time(&mut || {
+                let wanted = (p.c_in > 1).then_some(&mut grad_images[..]);
+                let fill = |_, _| |h: usize, line: &mut [Lanes]| line[h % 7] = Lanes([1.0; LANES]);
+                p.backward(&images, &weight, fill, &mut grad_weight, wanted);
+            });
+            let flops = 2.0 * (n * p.c_out * p.h_out * p.w_out * p.c_in * p.k_h * p.k_w) as f64;
+            println!(
+                "{}x{}: {} {}, forward {forward:.2} ms ({:.0} MFLOP direct), backward {backward:.2} ms",
+                p.k_h,
+                p.k_w,
+                p.columns.len(),
+                p.rows.len(),
+                flops / 1e6
+            );
+        }
+    }
+}
