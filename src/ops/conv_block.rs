@@ -33,8 +33,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::conv2d::{self, Conv2d};
-use super::kernels::simd::Lanes;
-use super::kernels::{LANES, Spot, spread_runs, sum_runs, width};
+use super::kernels::simd::{self, Lanes};
+use super::kernels::{Kernel, LANES, Spot, Vector, run, spread_runs, sum_runs, width};
 use super::leaky_relu::{self, LeakyRelu};
 use super::max_pool2d::{self, MaxPool2d};
 use super::pool::{self, Pool};
@@ -70,6 +70,7 @@ impl Monotone {
         }
     }
 
+    #[inline(always)]
     fn apply(self, x: f32) -> f32 {
         match self {
             Monotone::LeakyRelu(_) if x > 0.0 => x,
@@ -79,6 +80,7 @@ impl Monotone {
     }
 
     /// The derivative where the activation is `y`.
+    #[inline(always)]
     fn slope(self, y: f32) -> f32 {
         match self {
             Monotone::LeakyRelu(_) if y > 0.0 => 1.0,
@@ -281,12 +283,19 @@ impl ConvBlock {
         };
         plan.forward(input, weight, [pooled, argmax], self.windows(), |first, pooled, argmax, rows| {
             scratch::with(pool::kept(&self.pool), |kept| {
-                let finish =
-                    |lane: usize, x: f32| self.activation.apply(x + bias.map_or(0.0, |bias| bias[first + lane]));
+                let finish = self.finish(bias, first);
                 let mut pool = Pool::new(&self.pool, kept, pooled, argmax, finish);
                 rows(&mut |h: usize, row: &mut [Lanes]| pool.row(h, bytemuck::cast_slice(row)));
             });
         });
+    }
+
+    /// What makes values of winners: adds the bias of the channels from `first` on, and activates.
+    fn finish(&self, bias: Option<&[f32]>, first: usize) -> impl Fn(&mut [[f32; LANES]]) {
+        let mut lanes = [0.0; LANES];
+        bias.into_iter().for_each(|bias| lanes.iter_mut().zip(&bias[first..]).for_each(|(lane, b)| *lane = *b));
+        let activation = self.activation;
+        move |row| run(Finish { activation, bias: lanes, row })
     }
 
     /// Images in parallel, and in each of them blocks of sixteen channels.
@@ -312,10 +321,7 @@ impl ConvBlock {
                     let blocks =
                         pooled.par_chunks_mut(LANES * windows).zip(argmax.par_chunks_mut(LANES * windows)).enumerate();
                     blocks.for_each(|(block, (pooled, argmax))| {
-                        let finish = |lane: usize, x: f32| {
-                            let bias = bias.map_or(0.0, |bias| bias[block * LANES + lane]);
-                            self.activation.apply(x + bias)
-                        };
+                        let finish = self.finish(bias, block * LANES);
                         let weight = &packed[block * taps..][..taps];
                         let (rows, columns) = pool::used(&self.pool);
                         scratch::with(columns * LANES + pool::kept(&self.pool), |lanes| {
@@ -341,35 +347,21 @@ impl ConvBlock {
         let (windows, (h_p, w_p), w_out) = (self.windows(), self.pool.out(), self.conv.out().1);
         let (k_h, k_w) = (self.pool.k_h, self.pool.k_w);
         let channels = LANES.min(self.conv.c_out - first);
-        // One row of windows, channels last: gradients, then places.
-        let mut kept = scratch::take(2 * w_p);
-        kept.fill(Lanes::ZERO);
+        // Channels last: gradients, places, values. All windows at once: then every plane is read from end to end, which
+        // the machine foresees.
+        let mut kept = scratch::take(3 * windows);
+        let (grads, rest) = kept.split_at_mut(windows);
+        let (places, values) = rest.split_at_mut(windows);
+        let start = (image * self.conv.c_out + first) * windows;
+        simd::interleave(&grad_pooled[start..], windows, channels, grads);
+        simd::interleave(&argmax[start..], windows, channels, places);
+        simd::interleave(&pooled[start..], windows, channels, values);
+        run(TimesSlope { activation: self.activation, grads, values });
         move |h: usize, line: &mut [Lanes]| {
-            let (i, r) = (h / k_h, h % k_h);
-            if i >= h_p {
-                return;
-            }
-            let (grads, places) = kept.split_at_mut(w_p);
-            if r == 0 {
-                for lane in 0..channels {
-                    let start = (image * self.conv.c_out + first + lane) * windows + i * w_p;
-                    let row = |values: &'a [f32]| values[start..start + w_p].iter();
-                    let read = row(grad_pooled).zip(row(pooled)).zip(row(argmax));
-                    for (((g, &y), &place), (grad, at)) in read.zip(grads.iter_mut().zip(places.iter_mut())) {
-                        grad.0[lane] = g * self.activation.slope(y);
-                        at.0[lane] = place;
-                    }
-                }
-            }
-            let first = h * w_out;
-            let windows = line.chunks_exact_mut(k_w).zip(grads.iter().zip(places.iter()));
-            for (j, (line, (grad, place))) in windows.enumerate() {
-                for (s, line) in line.iter_mut().enumerate() {
-                    let here = (first + j * k_w + s) as f32;
-                    for ((line, &grad), &place) in line.0.iter_mut().zip(&grad.0).zip(&place.0) {
-                        *line = if place == here { grad } else { 0.0 };
-                    }
-                }
+            let i = h / k_h;
+            if i < h_p {
+                let (grads, places) = (&kept[i * w_p..][..w_p], &kept[windows + i * w_p..][..w_p]);
+                run(Spread { grads, places, first: h * w_out, k_w, line });
             }
         }
     }
@@ -385,6 +377,68 @@ impl ConvBlock {
             });
             *out = terms.sum::<f64>() as f32;
         });
+    }
+}
+
+/// `row = activation(row + bias)`; the compiler vectorises over the lanes.
+struct Finish<'a> {
+    activation: Monotone,
+    bias: [f32; LANES],
+    row: &'a mut [[f32; LANES]],
+}
+
+impl Kernel for Finish<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        for x in self.row {
+            for (x, bias) in x.iter_mut().zip(&self.bias) {
+                *x = self.activation.apply(*x + bias);
+            }
+        }
+    }
+}
+
+/// `grads *= slope(values)`; the compiler vectorises over the lanes.
+struct TimesSlope<'a> {
+    activation: Monotone,
+    grads: &'a mut [Lanes],
+    values: &'a [Lanes],
+}
+
+impl Kernel for TimesSlope<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        for (grad, value) in self.grads.iter_mut().zip(self.values) {
+            for (grad, &y) in grad.0.iter_mut().zip(&value.0) {
+                *grad *= self.activation.slope(y);
+            }
+        }
+    }
+}
+
+/// One row of a map from a row of windows: each gradient at its place, zeros elsewhere.
+struct Spread<'a> {
+    grads: &'a [Lanes],
+    places: &'a [Lanes],
+    /// The row's first place.
+    first: usize,
+    k_w: usize,
+    line: &'a mut [Lanes],
+}
+
+impl Kernel for Spread<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let mut here = self.first as f32;
+        let windows = self.grads.iter().zip(self.places);
+        for (line, (grad, place)) in self.line.chunks_exact_mut(self.k_w).zip(windows) {
+            for line in line {
+                for ((line, &grad), &place) in line.0.iter_mut().zip(&grad.0).zip(&place.0) {
+                    *line = if place == here { grad } else { 0.0 };
+                }
+                here += 1.0;
+            }
+        }
     }
 }
 

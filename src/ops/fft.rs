@@ -76,6 +76,17 @@ impl Fft {
         place
     }
 
+    /// The transform of a one at place `t` of the circle, in the order of [`Fft::forward`].
+    pub fn roots(&self, t: isize) -> Vec<[f32; 2]> {
+        let mut roots = vec![[0.0; 2]; self.n];
+        for k in 0..self.n {
+            let turns = (k as isize * t).rem_euclid(self.n as isize) as f64 / self.n as f64;
+            let (s, c) = (-std::f64::consts::TAU * turns).sin_cos();
+            roots[self.place(k)] = [c as f32, s as f32];
+        }
+        roots
+    }
+
     /// Transforms real parts and imaginary parts, each of the plan's length.
     pub fn forward(&self, re: &mut [Lanes], im: &mut [Lanes]) {
         simd::run(Transform { stages: &self.stages, re, im, inverse: false });

@@ -1,9 +1,10 @@
 //! Max-pooling of a map that is never whole: rows come in order, sixteen channels wide, and only the winners stay.
 
-use super::kernels::{LANES, keep_winners};
+use super::kernels::{LANES, keep_winners, simd};
 use super::max_pool2d::MaxPool2d;
 
-/// The pool of up to sixteen channels of one image. `finish(lane, winner)` makes the value that is stored.
+/// The pool of up to sixteen channels of one image. `finish` makes of a row of
+/// winners the values that are stored.
 pub struct Pool<'a, F> {
     k_h: usize,
     k_w: usize,
@@ -16,7 +17,7 @@ pub struct Pool<'a, F> {
     finish: F,
 }
 
-impl<'a, F: Fn(usize, f32) -> f32> Pool<'a, F> {
+impl<'a, F: Fn(&mut [[f32; LANES]])> Pool<'a, F> {
     /// A pool that writes `[channels, H_p, W_p]` to `pooled` and `argmax`, at most sixteen channels. `kept` is
     /// [`kept`] floats of any content.
     pub fn new(
@@ -54,13 +55,10 @@ impl<'a, F: Fn(usize, f32) -> f32> Pool<'a, F> {
     /// Writes row `i` of the pooled map.
     fn store(&mut self, i: usize) {
         let (h_p, w_p) = self.out;
-        let planes = self.pooled.chunks_exact_mut(h_p * w_p).zip(self.argmax.chunks_exact_mut(h_p * w_p));
-        for (lane, (pooled, argmax)) in planes.enumerate() {
-            let row = pooled[i * w_p..][..w_p].iter_mut().zip(&mut argmax[i * w_p..][..w_p]);
-            for ((pooled, argmax), (best, place)) in row.zip(self.best.iter().zip(self.place.iter())) {
-                (*pooled, *argmax) = ((self.finish)(lane, best[lane]), place[lane]);
-            }
-        }
+        let (plane, channels) = (h_p * w_p, self.pooled.len() / (h_p * w_p));
+        (self.finish)(self.best);
+        simd::part(bytemuck::cast_slice(self.best), plane, channels, &mut self.pooled[i * w_p..]);
+        simd::part(bytemuck::cast_slice(self.place), plane, channels, &mut self.argmax[i * w_p..]);
     }
 }
 
@@ -98,7 +96,11 @@ mod tests {
                 let (rows, columns) = used(&sizes);
                 for (rows, columns) in [(h, w), (rows, columns)] {
                     let (mut pooled, mut argmax) = (vec![f32::NAN; windows], vec![f32::NAN; windows]);
-                    let finish = |lane: usize, x: f32| 2.0 * x + lane as f32;
+                    let finish = |row: &mut [[f32; LANES]]| {
+                        for (i, x) in row.as_flattened_mut().iter_mut().enumerate() {
+                            *x = 2.0 * *x + (i % LANES) as f32;
+                        }
+                    };
                     let mut memory = vec![f32::NAN; kept(&sizes)];
                     let mut pool = Pool::new(&sizes, &mut memory, &mut pooled, &mut argmax, finish);
                     for i in 0..rows {

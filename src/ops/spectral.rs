@@ -39,10 +39,8 @@ pub struct Spectral {
     pub k_h: usize,
     /// Kernel columns.
     pub k_w: usize,
-    /// Zero rows above the input.
-    pub top: usize,
-    /// Zero columns left of the input.
-    pub left: usize,
+    /// Zero rows above the input and zero columns left of it.
+    pub pad: (usize, usize),
     /// Rows written.
     pub h_out: usize,
     /// Columns written.
@@ -51,6 +49,8 @@ pub struct Spectral {
     rows: Fft,
     /// Where the row transform leaves frequencies k and -k, for those that are kept.
     places: Vec<[usize; 2]>,
+    /// `[k_h][columns]`: what kernel row r contributes to the column's frequencies, in the order of the transform.
+    roots: Vec<[f32; 2]>,
 }
 
 /// Takes the rows of one image's sixteen channels, in order.
@@ -76,15 +76,18 @@ impl Spectral {
         [c_in, h, w]: [usize; 3],
         [c_out, h_out, w_out]: [usize; 3],
         (k_h, k_w): (usize, usize),
-        (top, left): (usize, usize),
+        pad: (usize, usize),
     ) -> Self {
-        let length =
-            |x: usize, y: usize, k: usize, before: usize| Fft::good_length((x + before).max(y + k - 1 - before));
+        let (top, left) = pad;
+        let length = |x: usize, y: usize, k: usize, before: usize| {
+            Fft::good_length((x + before).max(y + k - 1 - before).max(AT_ONCE))
+        };
         let columns = Fft::new(length(h, h_out, k_h, top));
         let rows = Fft::new(length(w, w_out, k_w, left));
+        let roots = (0..k_h).flat_map(|r| columns.roots(top as isize - r as isize)).collect();
         let n = rows.len();
         let places = (0..=n / 2).map(|k| [rows.place(k), rows.place((n - k) % n)]).collect();
-        Spectral { c_in, h, w, c_out, k_h, k_w, top, left, h_out, w_out, columns, rows, places }
+        Spectral { c_in, h, w, c_out, k_h, k_w, pad, h_out, w_out, columns, rows, places, roots }
     }
 
     /// Row frequencies that are kept.
@@ -141,27 +144,21 @@ impl Spectral {
         });
     }
 
-    /// Transforms one column: `rows [re, im][count]` stand at the places that `at` names, zeros elsewhere.
-    fn column_forward(&self, rows: &[Lanes], at: impl Fn(usize) -> usize, out: &mut [Lanes]) {
-        let count = rows.len() / 2;
-        out.fill(Lanes::ZERO);
+    /// Transforms one column, `rows [re, im][count]` and then zeros.
+    fn column_forward(&self, rows: &[Lanes], out: &mut [Lanes]) {
         let (re, im) = out.split_at_mut(self.columns.len());
-        for row in 0..count {
-            re[at(row)] = rows[row];
-            im[at(row)] = rows[count + row];
+        for (out, rows) in [&mut *re, &mut *im].into_iter().zip(rows.chunks_exact(rows.len() / 2)) {
+            let (first, rest) = out.split_at_mut(rows.len());
+            first.copy_from_slice(rows);
+            rest.fill(Lanes::ZERO);
         }
         self.columns.forward(re, im);
     }
 
-    /// The place on the circle of kernel row `r`, forward or mirrored.
-    fn tap_row(&self, r: usize, mirrored: bool) -> usize {
-        let n = self.columns.len();
-        if mirrored { (n + r - self.top) % n } else { (n + self.top - r) % n }
-    }
-
+    /// The place on the circle of kernel column `s`, forward or mirrored.
     fn tap_column(&self, s: usize, mirrored: bool) -> usize {
         let n = self.rows.len();
-        if mirrored { (n + s - self.left) % n } else { (n + self.left - s) % n }
+        if mirrored { (n + s - self.pad.1) % n } else { (n + self.pad.1 - s) % n }
     }
 
     /// Row transforms of all kernels, `[scalar channels][lane blocks][half][re, im][k_h]`. Forward, lanes are output channels
@@ -190,15 +187,13 @@ impl Spectral {
         let blocks = Self::blocks(channels);
         out.par_chunks_mut(self.half() * 2 * h).enumerate().for_each(|(task, out)| {
             let (n, first) = (task / blocks, task % blocks * LANES);
-            let planes = &images[(n * channels + first) * h * w..][..LANES.min(channels - first) * h * w];
-            let fill = |row: usize, line: &mut [Lanes]| {
-                for (lane, plane) in planes.chunks_exact(h * w).enumerate() {
-                    for (line, x) in line.iter_mut().zip(&plane[row * w..][..w]) {
-                        line.0[lane] = *x;
-                    }
-                }
-            };
-            self.rows_forward(h, fill, out);
+            let planes = &images[(n * channels + first) * h * w..];
+            // All rows at once: then every plane is read from end to end, which the machine foresees.
+            scratch::lanes(h * w, |pixels| {
+                simd::interleave(planes, h * w, LANES.min(channels - first), pixels);
+                let fill = |row: usize, line: &mut [Lanes]| line[..w].copy_from_slice(&pixels[row * w..][..w]);
+                self.rows_forward(h, fill, out);
+            });
         });
     }
 
@@ -355,13 +350,10 @@ impl Spectral {
                 for (block, grad) in grad.chunks_mut(LANES * self.h * self.w).enumerate() {
                     let start = (image * in_blocks + block) * 2 * self.h;
                     let spectrum = |k: usize| &columns[k * column + start..][..2 * self.h];
-                    let mut sink = |h: usize, row: &mut [Lanes]| {
-                        for (lane, plane) in grad.chunks_exact_mut(self.h * self.w).enumerate() {
-                            for (out, x) in plane[h * self.w..][..self.w].iter_mut().zip(&*row) {
-                                *out = x.0[lane];
-                            }
-                        }
-                    };
+                    let plane = self.h * self.w;
+                    let channels = grad.len() / plane;
+                    let mut sink =
+                        |h: usize, row: &mut [Lanes]| simd::part(row, plane, channels, &mut grad[h * self.w..]);
                     self.rows_inverse((self.h, self.w), spectrum, &mut sink);
                 }
             });
@@ -423,7 +415,14 @@ impl Spectral {
             self.image_columns(k, self.h, image_rows, x);
             for block in 0..blocks {
                 let rows = &weight_rows[(block * self.half() + k) * 2 * self.k_h..][..2 * self.k_h];
-                self.column_forward(rows, |r| self.tap_row(r, false), g);
+                simd::run(KernelColumn {
+                    roots: &self.roots,
+                    turn: 1.0,
+                    rows,
+                    step: 1,
+                    out: g,
+                    im: self.columns.len(),
+                });
                 let outputs = out.chunks_exact_mut(2 * self.h_out).skip(block).step_by(blocks);
                 for (image, out) in outputs.enumerate() {
                     simd::run(Multiply { image, x, g, out: y });
@@ -444,10 +443,10 @@ impl Spectral {
                 sums.fill(Lanes::ZERO);
                 for image in 0..n {
                     let rows = &grads[((image * blocks + block) * self.half() + k) * 2 * count..][..2 * count];
-                    self.column_forward(rows, |row| row, y);
+                    self.column_forward(rows, y);
                     simd::run(AddConjugate { image, x, y, sums });
                 }
-                self.column_to_kernel(sums, kernel);
+                simd::run(KernelRows { roots: &self.roots, column: sums, kernel });
             }
         });
     }
@@ -486,8 +485,8 @@ impl Spectral {
             }
             self.image_columns(k, self.h, image_rows, x);
             simd::run(Outer { len, n, x: (in_blocks, x), y: (out_blocks, g), out: w });
-            for (column, kernel) in w.chunks_exact_mut(2 * len).zip(kernels.chunks_exact_mut(2 * self.k_h)) {
-                self.column_to_kernel(column, kernel);
+            for (column, kernel) in w.chunks_exact(2 * len).zip(kernels.chunks_exact_mut(2 * self.k_h)) {
+                simd::run(KernelRows { roots: &self.roots, column, kernel });
             }
         });
     }
@@ -495,7 +494,7 @@ impl Spectral {
     /// Columns of row frequency `k` from row transforms `[images and blocks][half][re, im][count]`.
     fn image_columns(&self, k: usize, count: usize, rows: &[Lanes], out: &mut [Lanes]) {
         for (i, out) in out.chunks_exact_mut(2 * self.columns.len()).enumerate() {
-            self.column_forward(&rows[(i * self.half() + k) * 2 * count..][..2 * count], |row| row, out);
+            self.column_forward(&rows[(i * self.half() + k) * 2 * count..][..2 * count], out);
         }
     }
 
@@ -505,20 +504,18 @@ impl Spectral {
         let (scalars, vectors) = if mirrored { (self.c_out, self.c_in) } else { (self.c_in, self.c_out) };
         let (len, blocks) = (self.columns.len(), Self::blocks(vectors));
         let padded = Self::blocks(scalars) * LANES;
-        scratch::lanes(2 * len, |column| {
-            for task in 0..padded * blocks {
-                if task / blocks < scalars {
-                    let rows = &rows[(task * self.half() + k) * 2 * self.k_h..][..2 * self.k_h];
-                    self.column_forward(rows, |r| self.tap_row(r, mirrored), column);
-                } else {
-                    column.fill(Lanes::ZERO);
-                }
-                for h in 0..len {
-                    let out = &mut out[(h * padded * blocks + task) * 2..][..2];
-                    (out[0], out[1]) = (column[h], column[len + h]);
-                }
+        for task in 0..padded * blocks {
+            let out = &mut out[task * 2..];
+            let step = padded * blocks * 2;
+            if task / blocks < scalars {
+                let rows = &rows[(task * self.half() + k) * 2 * self.k_h..][..2 * self.k_h];
+                // A mirrored kernel's spectrum is the conjugate: the roots turn the other way.
+                let turn = if mirrored { -1.0 } else { 1.0 };
+                simd::run(KernelColumn { roots: &self.roots, turn, rows, step, out, im: 1 });
+            } else {
+                out.chunks_mut(step).take(len).for_each(|out| out[..2].fill(Lanes::ZERO));
             }
-        });
+        }
     }
 
     /// Transforms a column back in place and copies its first rows to `out [re, im][count]`.
@@ -528,18 +525,6 @@ impl Spectral {
         let count = out.len() / 2;
         out[..count].copy_from_slice(&re[..count]);
         out[count..].copy_from_slice(&im[..count]);
-    }
-
-    /// Transforms a kernel's column back and adds its rows to `kernel [re, im][k_h]`.
-    fn column_to_kernel(&self, column: &mut [Lanes], kernel: &mut [Lanes]) {
-        let (re, im) = column.split_at_mut(self.columns.len());
-        self.columns.inverse(re, im);
-        for r in 0..self.k_h {
-            let at = self.tap_row(r, false);
-            for (sum, x) in [(r, &re[at]), (self.k_h + r, &im[at])] {
-                kernel[sum].0.iter_mut().zip(&x.0).for_each(|(sum, x)| *sum += x);
-            }
-        }
     }
 }
 
@@ -655,6 +640,85 @@ impl Kernel for AddConjugate<'_> {
                     ((V::splat(x.0), V::splat(x.1)), (V::load(&y_re.0[part..]), V::load(&y_im.0[part..])));
                 y.1.mul_add(x.1, y.0.mul_add(x.0, V::load(&re.0[part..]))).store(&mut re.0[part..]);
                 y.0.mul_sub_from(x.1, y.1.mul_add(x.0, V::load(&im.0[part..]))).store(&mut im.0[part..]);
+            }
+        }
+    }
+}
+
+/// Frequencies whose sums [`KernelColumn`] and rows whose sums [`KernelRows`] keep in registers.
+const AT_ONCE: usize = 4;
+
+/// One column of a kernel, `rows [re, im][k_h]`, at every frequency of the column: `out[h] = sum_r rows[r] roots[r][h]`,
+/// real part at `out[h * step]`, imaginary part `im` further on. A kernel has few rows: this is less than a whole transform.
+struct KernelColumn<'a> {
+    roots: &'a [[f32; 2]],
+    /// -1 conjugates the roots.
+    turn: f32,
+    rows: &'a [Lanes],
+    step: usize,
+    out: &'a mut [Lanes],
+    im: usize,
+}
+
+impl Kernel for KernelColumn<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let k_h = self.rows.len() / 2;
+        let len = self.roots.len() / k_h;
+        for part in (0..LANES).step_by(V::LANES) {
+            for first in (0..len).step_by(AT_ONCE) {
+                // Some are done twice rather than fewer at once.
+                let first = first.min(len - AT_ONCE);
+                let mut sums = [(V::splat(0.0), V::splat(0.0)); AT_ONCE];
+                for r in 0..k_h {
+                    let (re, im) = (V::load(&self.rows[r].0[part..]), V::load(&self.rows[k_h + r].0[part..]));
+                    let roots = &self.roots[r * len + first..][..AT_ONCE];
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        let root = roots[i];
+                        let (c, s) = (V::splat(root[0]), V::splat(root[1] * self.turn));
+                        *sum = (s.mul_sub_from(im, c.mul_add(re, sum.0)), s.mul_add(re, c.mul_add(im, sum.1)));
+                    }
+                }
+                for (i, sum) in sums.iter().enumerate() {
+                    let at = (first + i) * self.step;
+                    sum.0.store(&mut self.out[at].0[part..]);
+                    sum.1.store(&mut self.out[at + self.im].0[part..]);
+                }
+            }
+        }
+    }
+}
+
+/// The way back for the rows that a kernel has, added: `kernel[r] += sum_h column[h] conj(roots[r][h])`.
+struct KernelRows<'a> {
+    roots: &'a [[f32; 2]],
+    /// `[re, im][columns]`
+    column: &'a [Lanes],
+    /// `[re, im][k_h]`
+    kernel: &'a mut [Lanes],
+}
+
+impl Kernel for KernelRows<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let (len, k_h) = (self.column.len() / 2, self.kernel.len() / 2);
+        let (re, im) = self.column.split_at(len);
+        for part in (0..LANES).step_by(V::LANES) {
+            for first in (0..k_h).step_by(AT_ONCE) {
+                let mut sums = [(V::splat(0.0), V::splat(0.0)); AT_ONCE];
+                for (h, (re, im)) in re.iter().zip(im).enumerate() {
+                    let (re, im) = (V::load(&re.0[part..]), V::load(&im.0[part..]));
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        let root = self.roots[(first + i).min(k_h - 1) * len + h];
+                        let (c, s) = (V::splat(root[0]), V::splat(root[1]));
+                        *sum = (s.mul_add(im, c.mul_add(re, sum.0)), s.mul_sub_from(re, c.mul_add(im, sum.1)));
+                    }
+                }
+                for (i, sum) in sums.iter().enumerate().take(k_h - first) {
+                    let (a, b) = (first + i, k_h + first + i);
+                    V::load(&self.kernel[a].0[part..]).add(sum.0).store(&mut self.kernel[a].0[part..]);
+                    V::load(&self.kernel[b].0[part..]).add(sum.1).store(&mut self.kernel[b].0[part..]);
+                }
             }
         }
     }
@@ -853,7 +917,7 @@ mod tests {
             for (o, c) in (0..p.c_out * p.c_in).map(|oc| (oc / p.c_in, oc % p.c_in)) {
                 for (i, j) in (0..p.h_out * p.w_out).map(|ij| (ij / p.w_out, ij % p.w_out)) {
                     for (r, s) in (0..p.k_h * p.k_w).map(|rs| (rs / p.k_w, rs % p.k_w)) {
-                        let (y, x) = ((i + r).wrapping_sub(p.top), (j + s).wrapping_sub(p.left));
+                        let (y, x) = ((i + r).wrapping_sub(p.pad.0), (j + s).wrapping_sub(p.pad.1));
                         if y < p.h && x < p.w {
                             f(
                                 ((image * p.c_out + o) * p.h_out + i) * p.w_out + j,

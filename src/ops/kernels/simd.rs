@@ -48,7 +48,31 @@ pub trait Vector: Copy {
 
     /// `size * sign(self)`, with `sign(0) = 0`.
     fn signs(self, size: Self) -> Self;
+
+    /// Sixteen floats from one place to another.
+    #[inline(always)]
+    fn copy(from: &[f32; LANES], to: &mut [f32; LANES]) {
+        for part in (0..LANES).step_by(Self::LANES) {
+            Self::load(&from[part..]).store(&mut to[part..]);
+        }
+    }
+
+    /// Rows become columns.
+    #[inline(always)]
+    fn transpose<'a>(row: impl Fn(usize) -> &'a [f32; LANES], out: &mut Tile) {
+        for i in 0..LANES {
+            for (out, x) in out.iter_mut().zip(row(i)) {
+                out.0[i] = *x;
+            }
+        }
+    }
 }
+
+/// What stands where there is no row.
+const ZEROS: [f32; LANES] = [0.0; LANES];
+
+/// Sixteen times sixteen floats.
+pub type Tile = [Lanes; LANES];
 
 /// A kernel written with [`Vector`]s, to be run with those of the machine. All that it calls must be
 /// `#[inline(always)]`: only then is it compiled for the machine's instruction set.
@@ -71,6 +95,91 @@ pub fn run(kernel: impl Kernel) {
         }
     }
     kernel.run::<Plain<4>>();
+}
+
+/// Channels side by side: `out[j][lane] = planes[lane * plane + j]`, zero in lanes beyond the `channels`.
+///
+/// # Panics
+/// If a row of `out.len()` floats leaves `planes`, or there is no channel.
+pub fn interleave(planes: &[f32], plane: usize, channels: usize, out: &mut [Lanes]) {
+    assert!((channels - 1) * plane + out.len() <= planes.len(), "interleave: a row outside the planes");
+    run(Interleave { planes, plane, channels, out });
+}
+
+struct Interleave<'a> {
+    planes: &'a [f32],
+    plane: usize,
+    channels: usize,
+    out: &'a mut [Lanes],
+}
+
+impl Kernel for Interleave<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let mut tile = [Lanes::ZERO; LANES];
+        for (block, out) in self.out.chunks_mut(LANES).enumerate() {
+            let from = block * LANES;
+            let row = |lane: usize| {
+                let row = if lane < self.channels { self.planes.get(lane * self.plane + from..) } else { None };
+                row.and_then(|row| row.first_chunk()).unwrap_or(&ZEROS)
+            };
+            let short = (self.channels - 1) * self.plane + from + LANES > self.planes.len();
+            if let Ok(out) = out.try_into() {
+                V::transpose(row, out);
+            } else if short {
+                for (j, out) in out.iter_mut().enumerate() {
+                    *out = Lanes::ZERO;
+                    for lane in 0..self.channels {
+                        out.0[lane] = self.planes[lane * self.plane + from + j];
+                    }
+                }
+            } else {
+                // What was read beyond the row is left in the tile.
+                V::transpose(row, &mut tile);
+                for (out, tile) in out.iter_mut().zip(&tile) {
+                    V::copy(&tile.0, &mut out.0);
+                }
+            }
+        }
+    }
+}
+
+/// The way back: `planes[lane * plane + j] = rows[j][lane]` for the first `channels` lanes.
+///
+/// # Panics
+/// If a row of `rows.len()` floats leaves `planes`.
+pub fn part(rows: &[Lanes], plane: usize, channels: usize, planes: &mut [f32]) {
+    run(Part { rows, plane, channels, planes });
+}
+
+struct Part<'a> {
+    rows: &'a [Lanes],
+    plane: usize,
+    channels: usize,
+    planes: &'a mut [f32],
+}
+
+impl Kernel for Part<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let mut tile = [Lanes::ZERO; LANES];
+        for (block, lanes) in self.rows.chunks(LANES).enumerate() {
+            V::transpose(|i| lanes.get(i).map_or(&ZEROS, |lanes| &lanes.0), &mut tile);
+            for (lane, tile) in tile[..self.channels].iter().enumerate() {
+                let to = &mut self.planes[lane * self.plane + block * LANES..][..lanes.len()];
+                match to.first_chunk_mut() {
+                    Some(whole) => V::copy(&tile.0, whole),
+                    None => {
+                        // By fours: a copy of unknown length is a call.
+                        let (fours, rest) = to.as_chunks_mut::<4>();
+                        let (from, from_rest) = tile.0[..lanes.len()].as_chunks::<4>();
+                        fours.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+                        rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Vectors of any machine, `L` floats long; with one lane, what is left over at the end of an array.
@@ -159,7 +268,7 @@ impl<const L: usize> Vector for Plain<L> {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Kernel, Vector};
+    use super::{Kernel, LANES, Tile, Vector};
 
     #[target_feature(enable = "avx512f")]
     pub fn run_avx512(kernel: impl Kernel) {
@@ -174,7 +283,7 @@ mod x86 {
     macro_rules! vector {
         ($name:ident($register:ty), $lanes:literal, $registers:literal, $set1:ident, $loadu:ident, $storeu:ident,
             $add:ident, $sub:ident, $mul:ident, $div:ident, $sqrt:ident, $fmadd:ident, $fnmadd:ident,
-            abs($x:ident) $abs:block, signs($a:ident, $size:ident) $signs:block) => {
+            abs($x:ident) $abs:block, signs($a:ident, $size:ident) $signs:block $(, $more:item)?) => {
             #[derive(Clone, Copy)]
             struct $name($register);
 
@@ -259,6 +368,8 @@ mod x86 {
                     // SAFETY: see above.
                     unsafe { $name($signs) }
                 }
+
+                $($more)?
             }
         };
     }
@@ -271,6 +382,33 @@ mod x86 {
             let sign = _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(i32::MIN));
             let signed = _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(size), sign));
             _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(a, _mm512_setzero_ps()), signed)
+        },
+        #[inline(always)]
+        fn transpose<'a>(row: impl Fn(usize) -> &'a [f32; LANES], out: &mut Tile) {
+            let load = |i: usize| Self::load(row(i)).0;
+            // SAFETY: see above; registers only.
+            unsafe {
+                // quads[c][g]: of rows 4 g .. 4 g + 4 the columns c, 4 + c, 8 + c, 12 + c, a quarter of a register each.
+                let mut quads = [[_mm512_setzero_pd(); 4]; 4];
+                for g in 0..4 {
+                    let (a, b, c, d) = (load(4 * g), load(4 * g + 1), load(4 * g + 2), load(4 * g + 3));
+                    let ab = [_mm512_castps_pd(_mm512_unpacklo_ps(a, b)), _mm512_castps_pd(_mm512_unpackhi_ps(a, b))];
+                    let cd = [_mm512_castps_pd(_mm512_unpacklo_ps(c, d)), _mm512_castps_pd(_mm512_unpackhi_ps(c, d))];
+                    for half in 0..2 {
+                        quads[2 * half][g] = _mm512_unpacklo_pd(ab[half], cd[half]);
+                        quads[2 * half + 1][g] = _mm512_unpackhi_pd(ab[half], cd[half]);
+                    }
+                }
+                for (c, quads) in quads.into_iter().enumerate() {
+                    let [a, b, d, e] = quads.map(|quad| _mm512_castpd_ps(quad));
+                    let low = [_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0x44>(d, e)];
+                    let high = [_mm512_shuffle_f32x4::<0xee>(a, b), _mm512_shuffle_f32x4::<0xee>(d, e)];
+                    Avx512(_mm512_shuffle_f32x4::<0x88>(low[0], low[1])).store(&mut out[c].0);
+                    Avx512(_mm512_shuffle_f32x4::<0xdd>(low[0], low[1])).store(&mut out[4 + c].0);
+                    Avx512(_mm512_shuffle_f32x4::<0x88>(high[0], high[1])).store(&mut out[8 + c].0);
+                    Avx512(_mm512_shuffle_f32x4::<0xdd>(high[0], high[1])).store(&mut out[12 + c].0);
+                }
+            }
         }
     );
 
@@ -350,6 +488,26 @@ mod tests {
         for (number, (lanes, found)) in found.iter().enumerate() {
             let expected: Vec<f32> = (0..*lanes).map(|lane| expected[number % 12][lane % 4]).collect();
             assert_eq!(*found, expected, "result {} of {lanes} lanes", number % 12);
+        }
+    }
+
+    #[test]
+    fn channels_are_interleaved_and_parted() {
+        for (channels, width, plane) in [(16, 40, 43), (3, 5, 5), (15, 16, 100), (16, 16, 16)] {
+            let planes: Vec<f32> = (0..channels * plane).map(|i| i as f32 + 1.0).collect();
+            let mut rows = vec![Lanes([f32::NAN; LANES]); width];
+            interleave(&planes, plane, channels, &mut rows);
+            for (j, row) in rows.iter().enumerate() {
+                for (lane, x) in row.0.iter().enumerate() {
+                    let expected = if lane < channels { planes[lane * plane + j] } else { 0.0 };
+                    assert_eq!(*x, expected, "{channels} {width}: {j} {lane}");
+                }
+            }
+            let mut back = vec![0.0; planes.len()];
+            part(&rows, plane, channels, &mut back);
+            for (i, x) in back.iter().enumerate() {
+                assert_eq!(*x, if i % plane < width { planes[i] } else { 0.0 }, "{channels} {width}: {i}");
+            }
         }
     }
 }
