@@ -161,7 +161,7 @@ impl Stage {
             for j in 0..m {
                 let x = load_all::<V, R>(re, im, (j, m, part));
                 let mut y = dft::<V, R>(x);
-                for (y, &(c, s)) in y[1..].iter_mut().zip(&self.twiddles[j * (R - 1)..]) {
+                for (y, &(c, s)) in y[1..].iter_mut().zip(&self.twiddles[j * (R - 1)..][..R - 1]) {
                     let (c, s) = (V::splat(c), V::splat(s));
                     *y = (s.mul_sub_from(y.1, c.mul(y.0)), s.mul_add(y.0, c.mul(y.1)));
                 }
@@ -177,7 +177,7 @@ impl Stage {
             for j in 0..m {
                 let mut x = load_all::<V, R>(re, im, (j, m, part));
                 if m > 1 {
-                    for (x, &(c, s)) in x[1..].iter_mut().zip(&self.twiddles[j * (R - 1)..]) {
+                    for (x, &(c, s)) in x[1..].iter_mut().zip(&self.twiddles[j * (R - 1)..][..R - 1]) {
                         let (c, s) = (V::splat(c), V::splat(s));
                         *x = (s.mul_add(x.1, c.mul(x.0)), s.mul_sub_from(x.0, c.mul(x.1)));
                     }

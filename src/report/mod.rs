@@ -134,6 +134,9 @@ fn variant(run: &Run) -> String {
     if run.config.schedule == Schedule::Exp {
         varied.push(Experiment::Exp.to_string());
     }
+    if run.config.data.augment {
+        varied.push(Experiment::Augmentation.to_string());
+    }
     let name = format!("{}, preset {preset}", run.results.model);
     if varied.is_empty() { name } else { format!("{name}, {}", varied.join(" & ")) }
 }
