@@ -282,7 +282,7 @@ impl ConvBlock {
             return self.forward_direct(input, weight, bias, pooled, argmax);
         };
         plan.forward(input, weight, [pooled, argmax], self.windows(), |first, pooled, argmax, rows| {
-            scratch::with(pool::kept(&self.pool), |kept| {
+            scratch::lanes(pool::kept(&self.pool), |kept| {
                 let finish = self.finish(bias, first);
                 let mut pool = Pool::new(&self.pool, kept, pooled, argmax, finish);
                 rows(&mut |h: usize, row: &mut [Lanes]| pool.row(h, bytemuck::cast_slice(row)));
@@ -324,9 +324,9 @@ impl ConvBlock {
                         let finish = self.finish(bias, block * LANES);
                         let weight = &packed[block * taps..][..taps];
                         let (rows, columns) = pool::used(&self.pool);
-                        scratch::with(columns * LANES + pool::kept(&self.pool), |lanes| {
-                            let (row, kept) = lanes.split_at_mut(columns * LANES);
-                            let row = row.as_chunks_mut::<LANES>().0;
+                        scratch::lanes(columns + pool::kept(&self.pool), |lanes| {
+                            let (row, kept) = lanes.split_at_mut(columns);
+                            let row: &mut [[f32; LANES]] = bytemuck::cast_slice_mut(row);
                             let mut pool = Pool::new(&self.pool, kept, pooled, argmax, finish);
                             for i in 0..rows {
                                 conv.row(i, weight, widened, row);

@@ -1,6 +1,7 @@
 //! Max-pooling of a map that is never whole: rows come in order, sixteen channels wide, and only the winners stay.
 
-use super::kernels::{LANES, keep_winners, simd};
+use super::kernels::simd::{self, Lanes};
+use super::kernels::{LANES, keep_winners};
 use super::max_pool2d::MaxPool2d;
 
 /// The pool of up to sixteen channels of one image. `finish` makes of a row of
@@ -10,8 +11,8 @@ pub struct Pool<'a, F> {
     k_w: usize,
     w: usize,
     out: (usize, usize),
-    best: &'a mut [[f32; LANES]],
-    place: &'a mut [[f32; LANES]],
+    best: &'a mut [Lanes],
+    place: &'a mut [Lanes],
     pooled: &'a mut [f32],
     argmax: &'a mut [f32],
     finish: F,
@@ -19,15 +20,15 @@ pub struct Pool<'a, F> {
 
 impl<'a, F: Fn(&mut [[f32; LANES]])> Pool<'a, F> {
     /// A pool that writes `[channels, H_p, W_p]` to `pooled` and `argmax`, at most sixteen channels. `kept` is
-    /// [`kept`] floats of any content.
+    /// [`kept`] vectors of any content.
     pub fn new(
         sizes: &MaxPool2d,
-        kept: &'a mut [f32],
+        kept: &'a mut [Lanes],
         pooled: &'a mut [f32],
         argmax: &'a mut [f32],
         finish: F,
     ) -> Self {
-        let (best, place) = kept.as_chunks_mut::<LANES>().0.split_at_mut(sizes.out().1);
+        let (best, place) = kept.split_at_mut(sizes.out().1);
         let MaxPool2d { k_h, k_w, w, .. } = *sizes;
         Pool { k_h, k_w, w, out: sizes.out(), best, place, pooled, argmax, finish }
     }
@@ -43,10 +44,11 @@ impl<'a, F: Fn(&mut [[f32; LANES]])> Pool<'a, F> {
         if r == 0 {
             // Not -inf: where nothing exceeds the first element it is the winner, NaN or not.
             for (j, (best, place)) in self.best.iter_mut().zip(self.place.iter_mut()).enumerate() {
-                (*best, *place) = (row[j * self.k_w], [first + (j * self.k_w) as f32; LANES]);
+                (best.0, place.0) = (row[j * self.k_w], [first + (j * self.k_w) as f32; LANES]);
             }
         }
-        keep_winners(row, self.k_w, first, self.best, self.place);
+        let (best, place) = (bytemuck::cast_slice_mut(self.best), bytemuck::cast_slice_mut(self.place));
+        keep_winners(row, self.k_w, first, best, place);
         if r + 1 == self.k_h {
             self.store(i);
         }
@@ -56,15 +58,15 @@ impl<'a, F: Fn(&mut [[f32; LANES]])> Pool<'a, F> {
     fn store(&mut self, i: usize) {
         let (h_p, w_p) = self.out;
         let (plane, channels) = (h_p * w_p, self.pooled.len() / (h_p * w_p));
-        (self.finish)(self.best);
-        simd::part(bytemuck::cast_slice(self.best), plane, channels, &mut self.pooled[i * w_p..]);
-        simd::part(bytemuck::cast_slice(self.place), plane, channels, &mut self.argmax[i * w_p..]);
+        (self.finish)(bytemuck::cast_slice_mut(self.best));
+        simd::part(self.best, plane, channels, &mut self.pooled[i * w_p..]);
+        simd::part(self.place, plane, channels, &mut self.argmax[i * w_p..]);
     }
 }
 
-/// Floats that a pool of these sizes keeps for one row of windows.
+/// Vectors that a pool of these sizes keeps for one row of windows.
 pub fn kept(sizes: &MaxPool2d) -> usize {
-    2 * sizes.out().1 * LANES
+    2 * sizes.out().1
 }
 
 /// What a producer of rows needs of them: rows and columns that belong to a window.
@@ -101,7 +103,7 @@ mod tests {
                             *x = 2.0 * *x + (i % LANES) as f32;
                         }
                     };
-                    let mut memory = vec![f32::NAN; kept(&sizes)];
+                    let mut memory = vec![Lanes([f32::NAN; LANES]); kept(&sizes)];
                     let mut pool = Pool::new(&sizes, &mut memory, &mut pooled, &mut argmax, finish);
                     for i in 0..rows {
                         let row: Vec<[f32; LANES]> = (0..columns)

@@ -388,19 +388,19 @@ mod x86 {
             let load = |i: usize| Self::load(row(i)).0;
             // SAFETY: see above; registers only.
             unsafe {
-                // quads[c][g]: of rows 4 g .. 4 g + 4 the columns c, 4 + c, 8 + c, 12 + c, a quarter of a register each.
+                // quads[g][c]: of rows 4 g .. 4 g + 4 the columns c, 4 + c, 8 + c, 12 + c, a quarter of a register each.
                 let mut quads = [[_mm512_setzero_pd(); 4]; 4];
-                for g in 0..4 {
+                for (g, quads) in quads.iter_mut().enumerate() {
                     let (a, b, c, d) = (load(4 * g), load(4 * g + 1), load(4 * g + 2), load(4 * g + 3));
                     let ab = [_mm512_castps_pd(_mm512_unpacklo_ps(a, b)), _mm512_castps_pd(_mm512_unpackhi_ps(a, b))];
                     let cd = [_mm512_castps_pd(_mm512_unpacklo_ps(c, d)), _mm512_castps_pd(_mm512_unpackhi_ps(c, d))];
                     for half in 0..2 {
-                        quads[2 * half][g] = _mm512_unpacklo_pd(ab[half], cd[half]);
-                        quads[2 * half + 1][g] = _mm512_unpackhi_pd(ab[half], cd[half]);
+                        quads[2 * half] = _mm512_unpacklo_pd(ab[half], cd[half]);
+                        quads[2 * half + 1] = _mm512_unpackhi_pd(ab[half], cd[half]);
                     }
                 }
-                for (c, quads) in quads.into_iter().enumerate() {
-                    let [a, b, d, e] = quads.map(|quad| _mm512_castpd_ps(quad));
+                for c in 0..4 {
+                    let [a, b, d, e] = quads.map(|quads| _mm512_castpd_ps(quads[c]));
                     let low = [_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0x44>(d, e)];
                     let high = [_mm512_shuffle_f32x4::<0xee>(a, b), _mm512_shuffle_f32x4::<0xee>(d, e)];
                     Avx512(_mm512_shuffle_f32x4::<0x88>(low[0], low[1])).store(&mut out[c].0);
