@@ -27,7 +27,8 @@
 //! 2. `src/ops/leaky_relu.rs` and `shaders/leaky_relu.wgsl`: an operation, the smallest one, everywhere that it exists.
 //! 3. [`autodiff`]: the reverse walk, sixty lines.
 //! 4. [`mod@ops`], then [`ops::dense`](mod@ops::dense), [`ops::conv2d`](mod@ops::conv2d), [`ops::adam`](mod@ops::adam): the equations.
-//! 5. [`run`]: the three executors (CPU, GPU, f64), each a loop over the nodes.
+//! 5. [`run`]: the three executors (CPU, GPU, f64), each a loop over the nodes; [`run::fuse`], and what it makes of a net:
+//!    `src/ops/conv_block.rs`, `src/ops/spectral.rs`, `src/ops/dense_update.rs`.
 //! 6. [`models`] and [`train::program`]: the two nets, and a whole training step as one program.
 //! 7. [`audio::mel`], [`audio::cqt`]: from sound to what the nets see; [`data`]: from a folder of tracks to batches.
 //! 8. [`train`], [`experiments`], [`report`]: the study.
