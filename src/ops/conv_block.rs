@@ -183,7 +183,7 @@ struct ConvBlock {
 }
 
 /// Kernels of fewer taps are faster summed directly than transformed, forwards.
-const SPECTRAL_TAPS: usize = 12;
+const SPECTRAL_TAPS: usize = 8;
 
 /// Where windows are larger, winners are so few that their gradients are faster summed one by one than transformed.
 const SPECTRAL_WINDOW: usize = 8;

@@ -415,14 +415,8 @@ impl Spectral {
             self.image_columns(k, self.h, image_rows, x);
             for block in 0..blocks {
                 let rows = &weight_rows[(block * self.half() + k) * 2 * self.k_h..][..2 * self.k_h];
-                simd::run(KernelColumn {
-                    roots: &self.roots,
-                    turn: 1.0,
-                    rows,
-                    step: 1,
-                    out: g,
-                    im: self.columns.len(),
-                });
+                let (roots, k_h) = (&self.roots, self.k_h);
+                simd::run(KernelColumns { roots, k_h, turn: 1.0, tasks: 1, rows, stride: 0, step: 2, out: g });
                 let outputs = out.chunks_exact_mut(2 * self.h_out).skip(block).step_by(blocks);
                 for (image, out) in outputs.enumerate() {
                     simd::run(Multiply { image, x, g, out: y });
@@ -502,19 +496,16 @@ impl Spectral {
     /// the scalar channels filled up to whole blocks with zeros.
     fn weight_columns(&self, k: usize, mirrored: bool, rows: &[Lanes], out: &mut [Lanes]) {
         let (scalars, vectors) = if mirrored { (self.c_out, self.c_in) } else { (self.c_in, self.c_out) };
-        let (len, blocks) = (self.columns.len(), Self::blocks(vectors));
+        let blocks = Self::blocks(vectors);
         let padded = Self::blocks(scalars) * LANES;
-        for task in 0..padded * blocks {
-            let out = &mut out[task * 2..];
-            let step = padded * blocks * 2;
-            if task / blocks < scalars {
-                let rows = &rows[(task * self.half() + k) * 2 * self.k_h..][..2 * self.k_h];
-                // A mirrored kernel's spectrum is the conjugate: the roots turn the other way.
-                let turn = if mirrored { -1.0 } else { 1.0 };
-                simd::run(KernelColumn { roots: &self.roots, turn, rows, step, out, im: 1 });
-            } else {
-                out.chunks_mut(step).take(len).for_each(|out| out[..2].fill(Lanes::ZERO));
-            }
+        let (tasks, step) = (scalars * blocks, padded * blocks * 2);
+        let rows = &rows[k * 2 * self.k_h..];
+        // A mirrored kernel's spectrum is the conjugate: the roots turn the other way.
+        let turn = if mirrored { -1.0 } else { 1.0 };
+        let stride = self.half() * 2 * self.k_h;
+        simd::run(KernelColumns { roots: &self.roots, k_h: self.k_h, turn, tasks, rows, stride, step, out });
+        for out in out.chunks_exact_mut(step) {
+            out[2 * tasks..].fill(Lanes::ZERO);
         }
     }
 
@@ -590,7 +581,8 @@ impl<'s, F: Fn(usize) -> &'s [Lanes]> Kernel for Join<'_, F> {
     }
 }
 
-/// `out = x g` for one column, where lane `image` of `x` meets every lane of `g`; all `[re, im][columns]`.
+/// `out = x g` for one column, where lane `image` of `x` meets every lane of `g [columns][re, im]`; the others are
+/// `[re, im][columns]`.
 struct Multiply<'a> {
     image: usize,
     x: &'a [Lanes],
@@ -603,11 +595,11 @@ impl Kernel for Multiply<'_> {
     fn run<V: Vector>(self) {
         let n = self.out.len() / 2;
         let (x_re, x_im) = self.x.split_at(n);
-        let (g_re, g_im) = self.g.split_at(n);
+        let g = self.g.as_chunks::<2>().0;
         let (out_re, out_im) = self.out.split_at_mut(n);
         let xs = x_re.iter().zip(x_im).map(|(re, im)| (re.0[self.image], im.0[self.image]));
         let out = out_re.iter_mut().zip(out_im);
-        for (((g_re, g_im), x), out) in g_re.iter().zip(g_im).zip(xs).zip(out) {
+        for (([g_re, g_im], x), out) in g.iter().zip(xs).zip(out) {
             for part in (0..LANES).step_by(V::LANES) {
                 let (x, g): (_, (V, V)) =
                     ((V::splat(x.0), V::splat(x.1)), (V::load(&g_re.0[part..]), V::load(&g_im.0[part..])));
@@ -645,44 +637,49 @@ impl Kernel for AddConjugate<'_> {
     }
 }
 
-/// Frequencies whose sums [`KernelColumn`] and rows whose sums [`KernelRows`] keep in registers.
+/// Frequencies whose sums [`KernelColumns`] and rows whose sums [`KernelRows`] keep in registers.
 const AT_ONCE: usize = 4;
 
-/// One column of a kernel, `rows [re, im][k_h]`, at every frequency of the column: `out[h] = sum_r rows[r] roots[r][h]`,
-/// real part at `out[h * step]`, imaginary part `im` further on. A kernel has few rows: this is less than a whole transform.
-struct KernelColumn<'a> {
+/// One column of every kernel at every frequency of the column: `out[h][task] = sum_r rows[task][r] roots[r][h]`, where
+/// `rows [re, im][k_h]` of the tasks stand `stride` apart and `out` is `[columns][step]`, re and im side by side. A
+/// kernel has few rows: this is less than whole transforms, and what is written lies together.
+struct KernelColumns<'a> {
     roots: &'a [[f32; 2]],
+    k_h: usize,
     /// -1 conjugates the roots.
     turn: f32,
+    tasks: usize,
     rows: &'a [Lanes],
+    stride: usize,
     step: usize,
     out: &'a mut [Lanes],
-    im: usize,
 }
 
-impl Kernel for KernelColumn<'_> {
+impl Kernel for KernelColumns<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let k_h = self.rows.len() / 2;
+        let Self { k_h, step, .. } = self;
         let len = self.roots.len() / k_h;
-        for part in (0..LANES).step_by(V::LANES) {
-            for first in (0..len).step_by(AT_ONCE) {
-                // Some are done twice rather than fewer at once.
-                let first = first.min(len - AT_ONCE);
-                let mut sums = [(V::splat(0.0), V::splat(0.0)); AT_ONCE];
-                for r in 0..k_h {
-                    let (re, im) = (V::load(&self.rows[r].0[part..]), V::load(&self.rows[k_h + r].0[part..]));
-                    let roots = &self.roots[r * len + first..][..AT_ONCE];
-                    for (i, sum) in sums.iter_mut().enumerate() {
-                        let root = roots[i];
-                        let (c, s) = (V::splat(root[0]), V::splat(root[1] * self.turn));
-                        *sum = (s.mul_sub_from(im, c.mul_add(re, sum.0)), s.mul_add(re, c.mul_add(im, sum.1)));
+        for first in (0..len).step_by(AT_ONCE) {
+            // Some are done twice rather than fewer at once.
+            let first = first.min(len - AT_ONCE);
+            for task in 0..self.tasks {
+                let rows = &self.rows[task * self.stride..][..2 * k_h];
+                for part in (0..LANES).step_by(V::LANES) {
+                    let mut sums = [(V::splat(0.0), V::splat(0.0)); AT_ONCE];
+                    for r in 0..k_h {
+                        let (re, im) = (V::load(&rows[r].0[part..]), V::load(&rows[k_h + r].0[part..]));
+                        let roots = &self.roots[r * len + first..][..AT_ONCE];
+                        for (i, sum) in sums.iter_mut().enumerate() {
+                            let (c, s) = (V::splat(roots[i][0]), V::splat(roots[i][1] * self.turn));
+                            *sum = (s.mul_sub_from(im, c.mul_add(re, sum.0)), s.mul_add(re, c.mul_add(im, sum.1)));
+                        }
                     }
-                }
-                for (i, sum) in sums.iter().enumerate() {
-                    let at = (first + i) * self.step;
-                    sum.0.store(&mut self.out[at].0[part..]);
-                    sum.1.store(&mut self.out[at + self.im].0[part..]);
+                    for (i, sum) in sums.iter().enumerate() {
+                        let out = &mut self.out[(first + i) * step + 2 * task..][..2];
+                        sum.0.store(&mut out[0].0[part..]);
+                        sum.1.store(&mut out[1].0[part..]);
+                    }
                 }
             }
         }
