@@ -8,7 +8,8 @@
 //! ```
 //!
 //! # Shapes
-//! `input [N, C_in, H, W]`, `weight [C_out, C_in, K_h, K_w]`, `bias [C_out]` (or none) to `pooled [N, C_out, H_p, W_p]` and
+//! `input [N, C_in, H, W]`, `weight [C_out, C_in, K_h, K_w]`, `bias [C_out]` (or none) to `pooled [N, C_out, H_p, W_p]`
+//! and
 //! `argmax` of that shape: the winner's place `i W_out + j` in its plane of the convolution, as in
 //! [`mod@super::max_pool2d`].
 //!
@@ -341,7 +342,8 @@ impl ConvBlock {
 }
 
 impl ConvBlock {
-    /// The rows of the gradient at the convolution's map, for sixteen channels of an image, in order: zero but at winners.
+    /// The rows of the gradient at the convolution's map, for sixteen channels of an image, in order: zero but at
+    /// winners.
     fn grad_rows<'a>(&'a self, read: &[&'a [f32]], image: usize, first: usize) -> impl FnMut(usize, &mut [Lanes]) + 'a {
         let &[grad_pooled, pooled, argmax, ..] = read else { unreachable!("five inputs") };
         let (windows, (h_p, w_p), w_out) = (self.windows(), self.pool.out(), self.conv.out().1);

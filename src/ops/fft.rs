@@ -5,7 +5,8 @@
 //! ```
 //!
 //! In place, for lengths whose prime factors are 2, 3 and 5. The forward transform leaves the frequencies in the
-//! order that its stages produce (frequency `k` at [`Fft::place`]`(k)`), and the inverse starts from that order: a convolution
+//! order that its stages produce (frequency `k` at [`Fft::place`]`(k)`), and the inverse starts from that order: a
+//! convolution
 //! multiplies spectra element by element, so nobody needs them sorted.
 //!
 //! # Source
@@ -131,7 +132,7 @@ impl Kernel for Transform<'_> {
     }
 }
 
-/// What a pass of each radix costs for an element, as measured, in no unit.
+/// What a pass of each radix costs for an element, by its operations and its trip through memory, in no unit.
 const COSTS: [(usize, f64); 6] = [(2, 1.0), (3, 1.2), (4, 1.3), (5, 1.8), (6, 1.7), (8, 1.8)];
 
 /// The cheapest stages of length `n` with their cost for an element.

@@ -1,7 +1,8 @@
 //! What a person reads of finished runs: tables beside the published numbers, training curves, confusion matrices.
 //!
 //! It reads results and trains nothing. Read [`published`] first (what stands beside), then [`tables`], then the
-//! pictures: [`curves`], [`confusion`] and [`spectrogram`]. Results on the built-in corpus say `synthetic` wherever they appear.
+//! pictures: [`curves`], [`confusion`] and [`spectrogram`]. Results on the built-in corpus say `synthetic` wherever
+//! they appear.
 
 pub mod confusion;
 pub mod curves;
@@ -26,7 +27,8 @@ use crate::train::results::{DataSummary, Results, Run};
 
 use published::Experiment;
 
-/// Writes `tables.md`, `curves.svg` and one `confusion-<model>.svg` a run (`confusion-<model>-seed<k>.svg` where a model
+/// Writes `tables.md`, `curves.svg` and one `confusion-<model>.svg` a run (`confusion-<model>-seed<k>.svg` where a
+/// model
 /// has several runs) into the existing `folder`.
 ///
 /// # Errors
