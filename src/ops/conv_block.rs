@@ -24,7 +24,7 @@
 //! One node writes all three (`grad_input` only if it is needed).
 //!
 //! # CPU
-//! Forward, each row of sixteen channels goes through a [`Pool`] while it is in the cache: the map is never whole.
+//! Forward, each row of sixteen channels goes through a `Pool` while it is in the cache: the map is never whole.
 //! Backward, images stand channels last between their zeros, so that what a winner saw is `K_h` runs of `K_w C_in`
 //! consecutive numbers: sums over runs for the weight, and runs of weights added up for the input.
 

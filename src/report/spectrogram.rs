@@ -1,6 +1,6 @@
 //! A spectrogram as a picture: time to the right, frequency upwards, level as colour.
 //!
-//! Read [`png`] first. Colours are viridis: equal steps of level look equally large, in grey and with any colour vision.
+//! Read [`png()`] first. Colours are viridis: equal steps of level look equally large, in grey and with any colour vision.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;

@@ -1,6 +1,17 @@
 //! The vector kernels of a convolution by transforms: rows parted and joined, kernels' columns, products of spectra.
 
-use crate::ops::kernels::simd::{Kernel, LANES, Lanes, Vector};
+use crate::ops::kernels::simd::{Kernel, LANES, Lanes, Vector, prefetch};
+
+/// Asks for the next two rows of one frequency: those of different frequencies are far apart.
+#[inline(always)]
+fn prefetch_rows(spectrum: &[Lanes], row: usize, count: usize) {
+    if row + 1 < count {
+        prefetch(&spectrum[row]);
+        prefetch(&spectrum[row + 1]);
+        prefetch(&spectrum[count + row]);
+        prefetch(&spectrum[count + row + 1]);
+    }
+}
 
 /// The spectrum of two real rows, transformed as one complex row, parted: `2 X(k) = z(k) + conj z(-k)`, `2 i Y(k) =
 /// z(k) - conj z(-k)`.
@@ -18,6 +29,7 @@ impl Kernel for Split<'_> {
     fn run<V: Vector>(self) {
         let Self { re, im, row, count, .. } = self;
         for (&[p, q], out) in self.places.iter().zip(self.out.chunks_exact_mut(2 * count)) {
+            prefetch_rows(out, row + 2, count);
             for part in (0..LANES).step_by(V::LANES) {
                 let (zp, zq): (_, (V, V)) = (
                     (V::load(&re[p].0[part..]), V::load(&im[p].0[part..])),
@@ -50,6 +62,7 @@ impl<'s, F: Fn(usize) -> &'s [Lanes]> Kernel for Join<'_, F> {
         let Self { re, im, row, count, .. } = self;
         for (k, &[p, q]) in self.places.iter().enumerate() {
             let spectrum = (self.spectrum)(k);
+            prefetch_rows(spectrum, row + 2, count);
             for part in (0..LANES).step_by(V::LANES) {
                 let a: (V, V) = (V::load(&spectrum[row].0[part..]), V::load(&spectrum[count + row].0[part..]));
                 let mut b: (V, V) = (V::splat(0.0), V::splat(0.0));
