@@ -594,14 +594,19 @@ fn features_and_devices_say_what_they_see() {
     let report = good_json(dir, &["features", "a.wav", "--png", "b.png", "--npy", "b.npy", "--start", "1", "--json"]);
     assert_eq!((&report["png"], &report["npy"], &report["start"]), (&"b.png".into(), &"b.npy".into(), &1.0.into()));
     for (flags, code, what) in [
-        (&["--start", "2"][..], 1, "a.wav: only 1.134 s long, but 2.000 s was asked for: start earlier or take less"),
+        (
+            &["--start", "2"][..],
+            1,
+            "a.wav: only 1.134 s long, but what follows 2.000 s was asked for: start earlier or take less",
+        ),
         (&["--start", "1", "--seconds", "0.2"], 1, "but 1.000 s to 1.200 s was asked for: start earlier or take less"),
         (&["--front-end", "cqt", "--n-bins", "200"], 2, "cqt: 200 bins from"),
         (&["--n-bins", "0"], 2, "mel: n_mels must be at least 1, got 0"),
-        (&["--start", "-1"], 2, "a start of -1 s: expected 0 s or later"),
-        (&["--start", "nan"], 2, "a start of NaN s: expected 0 s or later"),
-        (&["--seconds", "0"], 2, "a length of 0 s: expected at least one sample"),
-        (&["--seconds", "-3"], 2, "a length of -3 s: expected at least one sample"),
+        (&["--start", "-1"], 2, "a start of -1 s: expected 0 to 3e9 s"),
+        (&["--start", "nan"], 2, "a start of NaN s: expected 0 to 3e9 s"),
+        (&["--start", "1e300"], 2, "a start of 1e300 s: expected 0 to 3e9 s"),
+        (&["--seconds", "0"], 2, "a length of 0 s: expected one sample (0.000045 s) to 3e9 s"),
+        (&["--seconds", "-3"], 2, "a length of -3 s: expected one sample (0.000045 s) to 3e9 s"),
         (&["--npy", "x", "--png", "x"], 2, "x: named by both --npy and --png; name two files"),
         (&["--png", "a.wav"], 2, "a.wav: the audio file itself; name another --png"),
         (&["--png", "none/a.png"], 1, "none/a.png: cannot write"),

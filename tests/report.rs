@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use genregrad::audio::Kind;
 use genregrad::models::Architecture::{self, Deep, Shallow};
 use genregrad::report::{self, confusion, curves, published, tables};
 use genregrad::train::config::{Config, Preset, Schedule};
@@ -183,14 +184,40 @@ fn only_runs_that_differ_in_seed_or_fold_are_averaged() {
 }
 
 #[test]
+fn every_front_end_is_named_within_eighty_columns() {
+    let mut runs = [Kind::Mel, Kind::Cqt, Kind::Linear, Kind::Cwt].map(|kind| {
+        let mut run = run(Shallow, 1, 100, 60.0);
+        run.config.data.front_end = kind.into();
+        run
+    });
+    let text = tables::replication_text(&runs);
+    assert!(text.starts_with("Results on synthetic corpus, preset report\n"), "{text}");
+    for name in ["ours, CQT ", "ours, linear ", "ours, CWT "] {
+        assert_eq!(lines(&text, &[name]).len(), 1, "{name} in {text}");
+    }
+    assert!(text.lines().take(11).all(|line| line.chars().count() <= 80), "{text}");
+
+    // as a prepared file with deformed segments does, which the settings need not mention
+    runs.iter_mut().for_each(|run| run.results.data.train_deformed = 5_760);
+    let text = tables::replication_text(&runs);
+    for name in ["ours, augmentation ", "ours, CQT & augmentation ", "ours, CWT & augmentation "] {
+        assert_eq!(lines(&text, &[name]).len(), 1, "{name} in {text}");
+    }
+    // beside the paper's augmented nets, and no others
+    assert_eq!((lines(&text, &["66.77±0.78"]).len(), lines(&text, &["66.56±0.69"]).len()), (1, 0), "{text}");
+    let svg = confusion::confusion_matrix(&runs[3]).unwrap();
+    assert!(svg.contains("shallow, preset report, CWT &amp; augmentation; data: synthetic corpus"), "{svg}");
+}
+
+#[test]
 fn the_confusion_table_is_figure_7s() {
-    let results = run(Deep, 1, 100, 70.0).results;
-    for text in [tables::confusion(&results).to_string(), tables::confusion_markdown(&results)] {
+    let run = run(Deep, 1, 100, 70.0);
+    for text in [tables::confusion(&run.results).to_string(), tables::confusion_markdown(&run)] {
         let rock: Vec<&str> = lines(&text, &["rock"])[0].split(['|', ' ']).filter(|s| !s.is_empty()).collect();
         assert_eq!(rock, ["rock", "0", "1", "2", "0", "0", "0", "2", "3", "0", "17", "68.0"]);
         assert_eq!(lines(&text, &["truth", "bl", "cl", "co", "di", "hi", "ja", "me", "po", "re", "ro"]).len(), 1);
     }
-    assert!(tables::confusion_markdown(&results).contains("synthetic corpus"));
+    assert!(tables::confusion_markdown(&run).contains("deep, preset report, 100 epochs, seed 1, synthetic corpus"));
 }
 
 #[test]
@@ -209,7 +236,7 @@ fn the_pictures_say_what_they_show() {
     ] {
         assert!(svg.contains(text), "{text}");
     }
-    let svg = confusion::confusion_matrix(&runs[2].results).unwrap();
+    let svg = confusion::confusion_matrix(&runs[2]).unwrap();
     assert_well_formed(&svg);
     for text in published::GENRES.iter().chain(&["80.0 %", "68.0 %", "max: 66.00 % of 40 test tracks", SYNTHETIC]) {
         assert!(svg.contains(text), "{text}");
@@ -227,7 +254,7 @@ fn odd_class_names_and_data_names_are_escaped() {
         "日本の歌謡曲と演歌、とても長い名前のジャンル、続く",
     ];
     let run = real(run(Deep, 1, 3, 60.0), "</svg><script>&\u{1b}[31m", &odd);
-    let svg = confusion::confusion_matrix(&run.results).unwrap();
+    let svg = confusion::confusion_matrix(&run).unwrap();
     assert_well_formed(&svg);
     assert!(svg.contains("r&amp;b") && svg.contains("&lt;rock&gt;") && !svg.contains("<script"));
     assert_well_formed(&curves::training_curves(std::slice::from_ref(&run)).unwrap());
@@ -240,7 +267,7 @@ fn odd_class_names_and_data_names_are_escaped() {
 #[test]
 fn two_classes_twenty_classes_and_one_epoch() {
     let two = real(run(Shallow, 1, 1, 50.0), "two", &["a", "b"]);
-    let svg = confusion::confusion_matrix(&two.results).unwrap();
+    let svg = confusion::confusion_matrix(&two).unwrap();
     assert_well_formed(&svg);
     assert_eq!(svg.matches("100.0 %").count(), 2);
     // One point a line: markers, in both panels.
@@ -254,7 +281,7 @@ fn two_classes_twenty_classes_and_one_epoch() {
     let names: Vec<String> = (1..=20).map(|k| format!("progressive {k}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let twenty = real(run(Shallow, 1, 2, 50.0), "twenty", &names);
-    let svg = confusion::confusion_matrix(&twenty.results).unwrap();
+    let svg = confusion::confusion_matrix(&twenty).unwrap();
     assert_well_formed(&svg);
     // The first letters do not tell them apart: numbers on top and in front.
     assert!(
@@ -312,7 +339,7 @@ fn nothing_and_nonsense_are_errors_not_panics() {
     }
     let mut ragged = run(Deep, 1, 3, 60.0);
     ragged.results.confusion[4].pop();
-    refused(confusion::confusion_matrix(&ragged.results).unwrap_err(), "expected a confusion matrix of 10 x 10");
+    refused(confusion::confusion_matrix(&ragged).unwrap_err(), "expected a confusion matrix of 10 x 10");
     // One bad run: nothing is written.
     refused(report::write(dir.path(), &[run(Shallow, 1, 3, 60.0), ragged]).unwrap_err(), "10 x 10");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -356,6 +383,6 @@ fn a_synthetic_corpus_by_another_name_is_still_called_synthetic() {
     let label = "built-in (synthetic)";
     assert!(tables::replication_text(&runs).contains(label) && tables::document(&runs).contains(label));
     assert!(curves::training_curves(&runs).unwrap().contains(label));
-    assert!(confusion::confusion_matrix(&runs[0].results).unwrap().contains(label));
+    assert!(confusion::confusion_matrix(&runs[0]).unwrap().contains(label));
     assert_eq!(lines(&tables::replication_markdown(&runs), &["ours", "built-in (synthetic)"]).len(), 1);
 }

@@ -59,13 +59,15 @@ impl Part {
         // 100 years: beyond any recording, and well within 64 bits
         const LONGEST: f64 = 3e9;
         let samples = |seconds: f64| (seconds * f64::from(SAMPLE_RATE)).round() as u64;
+        // no field of digits for a number that is far off
+        let said = |seconds: f64| if seconds.abs() > LONGEST { format!("{seconds:e}") } else { seconds.to_string() };
         if !(0.0..=LONGEST).contains(&start) {
-            return Err(Error::Config(format!("a start of {start} s: expected 0 s or later")));
+            return Err(Error::Config(format!("a start of {} s: expected 0 to {LONGEST:e} s", said(start))));
         }
         match seconds {
             Some(seconds) if !(seconds <= LONGEST && samples(seconds) > 0) => {
-                let least = 1.0 / f64::from(SAMPLE_RATE);
-                Err(Error::Config(format!("a length of {seconds} s: expected at least one sample, {least:.6} s")))
+                let (said, least) = (said(seconds), 1.0 / f64::from(SAMPLE_RATE));
+                Err(Error::Config(format!("a length of {said} s: expected one sample ({least:.6} s) to {LONGEST:e} s")))
             }
             _ => Ok(Part { start: samples(start), length: seconds.map(samples) }),
         }
@@ -389,7 +391,7 @@ impl<'a> Mono<'a> {
         let needed = self.interleaved.chunks_exact(channels).skip(unneeded as usize);
         self.mixed.extend(needed.map(|frame| frame.iter().sum::<f32>() * scale));
         if let Some(bad) = self.mixed.iter().position(|x| !x.is_finite()) {
-            return Err(self.fault(format!("sample {} is not a number", first + bad as u64)));
+            return Err(self.fault(format!("sample {} is not a finite number", first + bad as u64)));
         }
         if let Some(resample) = &mut self.resample {
             self.resampled.clear();
@@ -409,10 +411,11 @@ impl<'a> Mono<'a> {
         if wanted.is_empty() {
             return Ok(());
         }
+        let first = before + wanted.start as u64;
         let block = &self.resampled[wanted];
         // absurdly loud floats can overflow in the filter
         if let Some(bad) = block.iter().position(|x| !x.is_finite()) {
-            return Err(self.fault(format!("sample {bad} is not a number after resampling")));
+            return Err(self.fault(format!("sample {} is not a finite number after resampling", first + bad as u64)));
         }
         (self.sink)(block)
     }
@@ -434,11 +437,14 @@ impl<'a> Mono<'a> {
         let (Part { start, length }, end) = (self.part, self.part.end());
         if !self.is_done() && (start >= total || length.is_some()) {
             let seconds = |samples: u64| samples as f64 / f64::from(SAMPLE_RATE);
-            let to = length.map_or(String::new(), |_| format!(" to {:.3} s", seconds(end)));
             let (total, start) = (seconds(total), seconds(start));
-            return Err(self.fault(format!(
-                "only {total:.3} s long, but {start:.3} s{to} was asked for: start earlier or take less"
-            )));
+            let asked = match length {
+                Some(_) => format!("{start:.3} s to {:.3} s", seconds(end)),
+                None => format!("what follows {start:.3} s"),
+            };
+            return Err(
+                self.fault(format!("only {total:.3} s long, but {asked} was asked for: start earlier or take less"))
+            );
         }
         Ok(())
     }

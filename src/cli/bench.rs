@@ -218,7 +218,8 @@ impl NetReport {
                 let note = "gradients at the pools' winners only".to_string();
                 rows.push([String::new(), times_floor(floor.arithmetic_at_winners_ms), note]);
             }
-            let triad = format!("{triad_gb_per_s:.1} GB/s measured; parameters and moments");
+            let moved = if self.what == "step" { "parameters and moments" } else { "parameters" };
+            let triad = format!("{triad_gb_per_s:.1} GB/s measured; {moved}");
             rows.push(["floor: memory".into(), times_floor(floor.memory_ms), triad]);
         }
         format!("{model} net, preset {preset}, {what}, batch {batch}, {fused}\n{device}\n{}\n", table(rows))

@@ -10,7 +10,7 @@ use crate::audio::Kind;
 use crate::error::Result;
 use crate::experiments::replication::{self, EPOCHS, MODELS, SYNTHETIC_EPOCHS, SYNTHETIC_TRACKS};
 use crate::models::Architecture;
-use crate::report::tables;
+use crate::report::{self, tables};
 use crate::train::config::Config;
 use crate::train::results::{Results, Run};
 
@@ -118,7 +118,7 @@ fn summary(folder: &Path, runs: &[Run]) -> String {
     let mut text = tables::replication_text(runs);
     let better = |a: &&Run, b: &&Run| a.results.accuracies.max.total_cmp(&b.results.accuracies.max);
     if let Some(best) = runs.iter().max_by(better) {
-        let name = format!("{}, seed {}", best.results.model, best.results.seed);
+        let name = format!("{}, seed {}", report::variant(best), best.results.seed);
         text += &format!("\n{name}: training\n{}\n", tables::curves(&best.epochs));
         text += &format!("\n{name}: test tracks by truth (rows) and prediction (max)\n");
         text += &format!("{}\n", tables::confusion(&best.results));

@@ -4,10 +4,10 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::error::{Error, Result};
-use crate::train::results::Results;
+use crate::train::results::{Results, Run};
 
 use super::tables::{abbreviations, class_accuracy, row_names};
-use super::{Area, Drawn, GREY, INK, SYNTHETIC, WARNING, counted, data_label, label, svg};
+use super::{Area, Drawn, GREY, INK, SYNTHETIC, WARNING, counted, data_label, label, svg, variant};
 
 /// Side of a cell in pixels.
 const CELL: i32 = 36;
@@ -15,13 +15,16 @@ const CELL: i32 = 36;
 const TOP: i32 = 118;
 /// Room right of it for the accuracies.
 const RIGHT: i32 = 90;
+/// Height of the line below the title.
+const DETAIL: f64 = 12.0;
 
-/// An SVG heat map of `results.confusion`: a cell's colour is its share of the truth's tracks; the share that is correct
+/// An SVG heat map of the run's confusion matrix: a cell's colour is its share of the truth's tracks; the share that is correct
 /// stands at the end of each row.
 ///
 /// # Errors
 /// [`Error::Config`] if the matrix has not one row and one column a class.
-pub fn confusion_matrix(results: &Results) -> Result<String> {
+pub fn confusion_matrix(run: &Run) -> Result<String> {
+    let results = &run.results;
     let classes = results.data.classes.len();
     let square = results.confusion.len() == classes && results.confusion.iter().all(|row| row.len() == classes);
     if classes == 0 || !square {
@@ -34,7 +37,8 @@ pub fn confusion_matrix(results: &Results) -> Result<String> {
     // Generous: 8.4 pixels a letter of 13 pixels, a full square beyond the alphabets; and room for the word "truth".
     let pixels = |name: &String| name.chars().map(|c| if c < '\u{1100}' { 8.4 } else { 13.0 }).sum::<f64>();
     let left = 44 + names.iter().map(pixels).fold(0.0, f64::max) as i32;
-    let width = (left + n * CELL + RIGHT).max(500);
+    let what = format!("{}; data: {}", variant(run), data_label(&results.data));
+    let width = (left + n * CELL + RIGHT).max(500).max(28 + (0.6 * DETAIL * what.chars().count() as f64) as i32);
     let size = (width as u32, (TOP + n * CELL + 44) as u32);
     let title = format!(
         "Confusion matrix: {}, {}, seed {}",
@@ -42,15 +46,15 @@ pub fn confusion_matrix(results: &Results) -> Result<String> {
         counted(results.epochs as usize, "epoch"),
         results.seed
     );
-    let alternative = format!("{title}, {}", data_label(&results.data));
-    svg(size, &alternative, |area| draw(area, results, &names, &title, left))
+    let alternative = format!("{title}, {what}");
+    svg(size, &alternative, |area| draw(area, results, &names, [&title, &what], left))
 }
 
-fn draw(area: &Area, results: &Results, names: &[String], title: &str, left: i32) -> Drawn {
+fn draw(area: &Area, results: &Results, names: &[String], [title, what]: [&str; 2], left: i32) -> Drawn {
     let n = names.len() as i32;
     let (right, bottom) = (left + n * CELL, TOP + n * CELL);
     label(area, title, (14, 22), 17.0, INK, HPos::Left)?;
-    label(area, &format!("data: {}", data_label(&results.data)), (14, 43), 12.0, GREY, HPos::Left)?;
+    label(area, what, (14, 43), DETAIL, GREY, HPos::Left)?;
     if results.data.synthetic {
         label(area, SYNTHETIC, (14, 61), 12.0, WARNING, HPos::Left)?;
     }

@@ -35,8 +35,7 @@ use published::Experiment;
 /// [`Error::Config`] without runs or with damaged results; [`Error::Io`] if the disk refuses.
 pub fn write(folder: &Path, runs: &[Run]) -> Result<()> {
     let curves = curves::training_curves(runs)?;
-    let matrices: Vec<String> =
-        runs.iter().map(|run| confusion::confusion_matrix(&run.results)).collect::<Result<_>>()?;
+    let matrices: Vec<String> = runs.iter().map(confusion::confusion_matrix).collect::<Result<_>>()?;
     files::replace(&folder.join("tables.md"), tables::document(runs).as_bytes())?;
     files::replace(&folder.join("curves.svg"), curves.as_bytes())?;
     for (name, svg) in confusion_names(runs).iter().zip(&matrices) {
@@ -51,7 +50,7 @@ pub fn write(folder: &Path, runs: &[Run]) -> Result<()> {
 /// [`Error::Config`] for damaged results; [`Error::Io`] if the disk refuses.
 pub fn write_run(run: &Run) -> Result<()> {
     let curves = curves::training_curves(std::slice::from_ref(run))?;
-    let matrix = confusion::confusion_matrix(&run.results)?;
+    let matrix = confusion::confusion_matrix(run)?;
     files::replace(&run.folder.join("curves.svg"), curves.as_bytes())?;
     files::replace(&run.folder.join("confusion.svg"), matrix.as_bytes())
 }
@@ -109,11 +108,19 @@ fn groups(runs: &[Run]) -> Vec<Vec<&Run>> {
     groups
 }
 
-/// Which published experiment `config` repeats, if it repeats one.
-fn experiment(config: &Config) -> Option<Experiment> {
-    match (config.data.front_end.kind(), config.schedule) {
-        (Kind::Mel, Schedule::Constant) if config.data.augment => Some(Experiment::Augmentation),
-        _ if config.data.augment => None,
+/// Whether deformed tracks were trained on: asked for, or found in a prepared file.
+fn is_augmented(run: &Run) -> bool {
+    run.config.data.augment || run.results.data.train_deformed > 0
+}
+
+/// Which published experiment `config` repeats, on deformed tracks too if `augmented`; none was published of a front
+/// end with other settings.
+fn experiment(config: &Config, augmented: bool) -> Option<Experiment> {
+    let front_end = &config.data.front_end;
+    match (front_end.kind(), config.schedule) {
+        (kind, _) if *front_end != FrontEnd::from(kind) => None,
+        (Kind::Mel, Schedule::Constant) if augmented => Some(Experiment::Augmentation),
+        _ if augmented => None,
         (Kind::Mel, Schedule::Constant) => Some(Experiment::Replication),
         (Kind::Mel, Schedule::Exp) => Some(Experiment::Exp),
         (Kind::Cqt, Schedule::Constant) => Some(Experiment::Cqt),
@@ -123,7 +130,7 @@ fn experiment(config: &Config) -> Option<Experiment> {
 }
 
 /// `deep, preset report, CQT & EXP`: what differs from the study's main table is named.
-fn variant(run: &Run) -> String {
+pub fn variant(run: &Run) -> String {
     let preset = match run.config.preset {
         Preset::Paper => "paper",
         Preset::Report => "report",
@@ -136,7 +143,7 @@ fn variant(run: &Run) -> String {
     if run.config.schedule == Schedule::Exp {
         varied.push(Experiment::Exp.to_string());
     }
-    if run.config.data.augment {
+    if is_augmented(run) {
         varied.push(Experiment::Augmentation.to_string());
     }
     let name = format!("{}, preset {preset}", run.results.model);
@@ -246,7 +253,7 @@ mod tests {
         let of = |kind: Kind, schedule| {
             let mut config = Config::preset(Preset::Report, Architecture::Deep);
             (config.data.front_end, config.schedule) = (kind.into(), schedule);
-            experiment(&config)
+            experiment(&config, false)
         };
         assert_eq!(of(Kind::Mel, Schedule::Constant), Some(Experiment::Replication));
         assert_eq!(of(Kind::Mel, Schedule::Exp), Some(Experiment::Exp));
@@ -255,5 +262,12 @@ mod tests {
         for kind in [Kind::Linear, Kind::Cwt] {
             assert_eq!((of(kind, Schedule::Constant), of(kind, Schedule::Exp)), (None, None));
         }
+        // nobody published 84 bins, nor any augmented front end but log-mel
+        let mut config = Config::preset(Preset::Report, Architecture::Deep);
+        assert_eq!(experiment(&config, true), Some(Experiment::Augmentation));
+        config.data.front_end = Kind::Cqt.into();
+        assert_eq!(experiment(&config, true), None);
+        config.data.front_end = FrontEnd::from(Kind::Cqt).with_bins(84);
+        assert_eq!(experiment(&config, false), None);
     }
 }

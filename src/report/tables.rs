@@ -7,7 +7,9 @@ use crate::train::fit::Epoch;
 use crate::train::results::{Results, Run};
 
 use super::published::{self, Value};
-use super::{SYNTHETIC, clean, counted, data_label, data_labels, experiment, group_names, groups, variant};
+use super::{
+    SYNTHETIC, clean, counted, data_label, data_labels, experiment, group_names, groups, is_augmented, variant,
+};
 
 /// A rule below the header and nothing else: the study's tables fit eighty columns.
 pub const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
@@ -97,7 +99,7 @@ fn replication_grid(runs: &[Run]) -> Grid {
     // The published number that stands beside a group: after 200 epochs where ours were 200, else after 100.
     let beside = |group: &[&Run]| {
         let Results { model, epochs, .. } = group[0].results;
-        (experiment(&group[0].config), model, if epochs == 200 { 200 } else { 100 })
+        (experiment(&group[0].config, is_augmented(group[0])), model, if epochs == 200 { 200 } else { 100 })
     };
     for (place, (group, what)) in groups.iter().zip(group_names(&groups)).enumerate() {
         let results = &group[0].results;
@@ -190,11 +192,11 @@ pub fn caption(runs: &[Run]) -> Vec<String> {
 pub fn replication(runs: &[Run]) -> Table {
     let mut grid = replication_grid(runs);
     (grid.header[3], grid.header[7]) = ("ep".to_string(), "prob.".to_string());
-    let common = common_suffix(&grid);
+    let common = common_part(&grid);
     for cells in std::iter::once(&mut grid.header).chain(&mut grid.rows) {
         cells.remove(2);
-        if let Some(ours) = cells[1].strip_suffix(&common) {
-            cells[1] = ours.to_string();
+        if let Some(own) = cells[1].strip_prefix("ours").and_then(|what| what.strip_prefix(&common)) {
+            cells[1] = format!("ours{own}");
         } else if let Some(comma) = cells[1].find(',').filter(|_| !cells[1].starts_with("ours")) {
             cells[1].truncate(comma);
         }
@@ -204,17 +206,19 @@ pub fn replication(runs: &[Run]) -> Table {
     grid.table()
 }
 
-/// What stands behind `ours` in every row of ours, if it is the same: `, preset report`.
-fn common_suffix(grid: &Grid) -> String {
-    let mut suffixes = grid.rows.iter().filter_map(|row| row[1].strip_prefix("ours"));
-    let first = suffixes.next().unwrap_or_default();
-    if suffixes.all(|suffix| suffix == first) { first.to_string() } else { String::new() }
+/// What follows `ours` in every row of ours, in whole parts: `, preset report`.
+fn common_part(grid: &Grid) -> String {
+    let mut ours = grid.rows.iter().filter_map(|row| row[1].strip_prefix("ours"));
+    let first: Vec<&str> = ours.next().unwrap_or_default().split(", ").collect();
+    let alike = |what: &str| first.iter().zip(what.split(", ")).take_while(|(a, b)| **a == *b).count();
+    let parts = ours.map(alike).min().unwrap_or(first.len());
+    first[..parts].join(", ")
 }
 
 /// [`replication`] with its caption, for a terminal; ends with a line break.
 pub fn replication_text(runs: &[Run]) -> String {
     let notes: String = caption(runs).iter().skip(1).map(|line| format!("  {line}\n")).collect();
-    let common = common_suffix(&replication_grid(runs));
+    let common = common_part(&replication_grid(runs));
     format!("Results on {}{common}\n\n{}\n\n{notes}", data_labels(runs), replication(runs))
 }
 
@@ -269,14 +273,14 @@ fn confusion_grid(results: &Results) -> Grid {
     grid
 }
 
-/// What a confusion matrix shows: `deep, 20 epochs, seed 1, synthetic corpus`, then how to read it.
-fn confusion_caption(results: &Results) -> String {
+/// What a confusion matrix shows: `deep, preset report, 20 epochs, seed 1, synthetic corpus`, then how to read it.
+fn confusion_caption(run: &Run) -> String {
+    let Results { epochs, seed, data, .. } = &run.results;
     format!(
-        "{}, {}, seed {}, {}: truth on the left, predictions by max (largest sum of logits) along the top, in tracks",
-        results.model,
-        counted(results.epochs as usize, "epoch"),
-        results.seed,
-        data_label(&results.data)
+        "{}, {}, seed {seed}, {}: truth on the left, predictions by max (largest sum of logits) along the top, in tracks",
+        variant(run),
+        counted(*epochs as usize, "epoch"),
+        data_label(data)
     )
 }
 
@@ -286,8 +290,8 @@ pub fn confusion(results: &Results) -> Table {
 }
 
 /// [`confusion`] with a caption, in Markdown.
-pub fn confusion_markdown(results: &Results) -> String {
-    format!("{}\n{}\n", confusion_grid(results).markdown(), escape(&confusion_caption(results)))
+pub fn confusion_markdown(run: &Run) -> String {
+    format!("{}\n{}\n", confusion_grid(&run.results).markdown(), escape(&confusion_caption(run)))
 }
 
 /// Rows shown of a curve.
@@ -327,7 +331,7 @@ pub fn document(runs: &[Run]) -> String {
         let device = escape(&clean(device, 80));
         text += &format!("{parameters} parameters; trained and tested in {seconds:.0} s on {device}\n\n");
         text += &format!("{}\n", curves_grid(&run.epochs).markdown());
-        text += &confusion_markdown(&run.results);
+        text += &confusion_markdown(run);
     }
     text
 }
