@@ -401,6 +401,7 @@ fn bad_files_get_one_clear_line() {
         ("many.au", many, "65 channels"),
         ("code.au", au_bytes(23, 22_050, 1, None, &pcm), "encoding 23"),
         ("nan.au", au_bytes(6, 22_050, 1, None, &[0x7f, 0xc0, 0, 0]), "sample 0 is not a finite number"),
+        ("loud.wav", wav_bytes(3, 44_100, 32, 12, &floats(f32::MAX)), "sample 1 is too loud to be resampled"),
         ("nan44.au", au_bytes(6, 44_100, 1, None, &[0x7f, 0xc0, 0, 0]), "sample 0 is not a finite number"),
     ];
     for (name, bytes, words) in cases {

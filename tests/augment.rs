@@ -250,6 +250,9 @@ fn what_makes_no_sense_is_refused_in_one_line() {
     }
     let message = line(time_stretch(&[3e38; 5_000], 0.5));
     assert_eq!(message, "cannot deform (speed x0.5, pitch +0): too loud; full scale is 1");
+    for loud in [3e38, 1e37, 1e30] {
+        assert_eq!(line(pitch_shift(&[loud; 5_000], 5.0)), "cannot resample: too loud; full scale is 1");
+    }
 }
 
 proptest! {

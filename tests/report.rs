@@ -206,7 +206,10 @@ fn every_front_end_is_named_within_eighty_columns() {
     // beside the paper's augmented nets, and no others
     assert_eq!((lines(&text, &["66.77±0.78"]).len(), lines(&text, &["66.56±0.69"]).len()), (1, 0), "{text}");
     let svg = confusion::confusion_matrix(&runs[3]).unwrap();
-    assert!(svg.contains("shallow, preset report, CWT &amp; augmentation; data: synthetic corpus"), "{svg}");
+    assert!(
+        svg.contains("shallow, 100 epochs, seed 1, preset report, CWT &amp; augmentation; data: synthetic corpus"),
+        "{svg}"
+    );
 }
 
 #[test]

@@ -23,7 +23,7 @@ use symphonia::core::units::{Duration, Timestamp};
 
 use super::SAMPLE_RATE;
 use super::pcm::{self, Pcm};
-use super::resample::{Resample, resampled_length};
+use super::resample::{LOUDEST, Resample, resampled_length};
 use crate::error::{Error, Result};
 
 /// Sample rates that are believed, Hz.
@@ -392,6 +392,13 @@ impl<'a> Mono<'a> {
         self.mixed.extend(needed.map(|frame| frame.iter().sum::<f32>() * scale));
         if let Some(bad) = self.mixed.iter().position(|x| !x.is_finite()) {
             return Err(self.fault(format!("sample {} is not a finite number", first + bad as u64)));
+        }
+        if self.resample.is_some()
+            && let Some(bad) = self.mixed.iter().position(|x| x.abs() > LOUDEST)
+        {
+            return Err(
+                self.fault(format!("sample {} is too loud to be resampled; full scale is 1", first + bad as u64))
+            );
         }
         if let Some(resample) = &mut self.resample {
             self.resampled.clear();

@@ -12,6 +12,10 @@ use super::SAMPLE_RATE;
 /// frequency.
 const BLOCK: usize = 2048;
 
+/// The largest sample that is resampled. rubato panics where a transform overflows: with this, sums over millions of samples,
+/// twice and multiplied, stay far below the largest f32.
+pub(super) const LOUDEST: f32 = 1e18;
+
 /// A mono resampler from some rate to [`SAMPLE_RATE`].
 pub(super) struct Resample {
     fft: Fft<f32>,

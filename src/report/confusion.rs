@@ -37,7 +37,9 @@ pub fn confusion_matrix(run: &Run) -> Result<String> {
     // Generous: 8.4 pixels a letter of 13 pixels, a full square beyond the alphabets; and room for the word "truth".
     let pixels = |name: &String| name.chars().map(|c| if c < '\u{1100}' { 8.4 } else { 13.0 }).sum::<f64>();
     let left = 44 + names.iter().map(pixels).fold(0.0, f64::max) as i32;
-    let what = format!("{}; data: {}", variant(run), data_label(&results.data));
+    let variant = variant(run);
+    let variant = variant.strip_prefix(&format!("{}, ", results.model)).unwrap_or(&variant);
+    let what = format!("{variant}; data: {}", data_label(&results.data));
     let width = (left + n * CELL + RIGHT).max(500).max(28 + (0.6 * DETAIL * what.chars().count() as f64) as i32);
     let size = (width as u32, (TOP + n * CELL + 44) as u32);
     let title = format!(

@@ -8,6 +8,8 @@ use std::ops::Range;
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler, WindowFunction};
 
+use crate::audio::resample::LOUDEST;
+
 /// Half the length of the shorter of the input's and the output's block, samples.
 const HALF_BLOCK: Range<usize> = 512..2049;
 
@@ -56,6 +58,9 @@ impl Pitch {
         let fault = |error: &dyn std::fmt::Display| format!("cannot resample: {error}");
         if range.is_empty() {
             return Ok(Vec::new());
+        }
+        if !source.iter().all(|x| x.abs() <= LOUDEST) {
+            return Err(fault(&"too loud; full scale is 1"));
         }
         let blocks = self.blocks(range);
         self.fft.reset();
