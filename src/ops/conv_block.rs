@@ -8,9 +8,8 @@
 //! ```
 //!
 //! # Shapes
-//! `input [N, C_in, H, W]`, `weight [C_out, C_in, K_h, K_w]`, `bias [C_out]` (or none) to `pooled [N, C_out, H_p, W_p]`
-//! and
-//! `argmax` of that shape: the winner's place `i W_out + j` in its plane of the convolution, as in
+//! `input [N, C_in, H, W]`, `weight [C_out, C_in, K_h, K_w]`, `bias [C_out]` (or none) to `pooled [N, C_out, H_p,
+//! W_p]` and `argmax` of that shape: the winner's place `i W_out + j` in its plane of the convolution, as in
 //! [`mod@super::max_pool2d`].
 //!
 //! # Gradient

@@ -4,10 +4,9 @@
 //! forward: X[k] = sum_t x[t] e^(-2 pi i k t / n)        inverse: x[t] = sum_k X[k] e^(+2 pi i k t / n)      (no 1/n)
 //! ```
 //!
-//! In place, for lengths whose prime factors are 2, 3 and 5. The forward transform leaves the frequencies in the
-//! order that its stages produce (frequency `k` at [`Fft::place`]`(k)`), and the inverse starts from that order: a
-//! convolution
-//! multiplies spectra element by element, so nobody needs them sorted.
+//! In place, for lengths whose prime factors are 2, 3 and 5. The forward transform leaves the frequencies in the order
+//! that its stages produce (frequency `k` at [`Fft::place`]`(k)`), and the inverse starts from that order: a
+//! convolution multiplies spectra element by element, so nobody needs them sorted.
 //!
 //! # Source
 //! Cooley and Tukey 1965; decimation in frequency forward, its mirror image inverse.

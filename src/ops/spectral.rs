@@ -1,17 +1,15 @@
 //! Convolution by Fourier transforms: a tenth of the direct arithmetic where kernels are large.
 //!
-//! With `g[d] = weight[top - d]`, the correlation `y[i] = sum_r weight[r] x[i + r - top]` is the convolution
-//! `y[i] = sum_d g[d] x[i - d]`, and on a circle long enough that nothing wraps onto an output (`h + max(top, k_h - 1 -
-//! top)` rows,
-//! likewise columns) a convolution is a product of spectra:
+//! With `g[d] = weight[top - d]`, the correlation `y[i] = sum_r weight[r] x[i + r - top]` is the convolution `y[i] =
+//! sum_d g[d] x[i - d]`, and on a circle long enough that nothing wraps onto an output (`h + max(top, k_h - 1 - top)`
+//! rows, likewise columns) a convolution is a product of spectra:
 //!
 //! ```text
 //! Y[n, o] = sum_c X[n, c] G[o, c]      dX[n, c] = sum_o dY[n, o] conj(G[o, c])      dG[o, c] = sum_n dY[n, o] conj(X[n, c])
 //! ```
 //!
 //! for every frequency. Sixteen channels are transformed at once (their lanes; for a single input channel sixteen
-//! images), two real rows as
-//! one complex row, and of the row frequencies the half that is not redundant is kept.
+//! images), two real rows as one complex row, and of the row frequencies the half that is not redundant is kept.
 //!
 //! Work is cut so that every task owns what it writes, and what it needs fits the cache: rows image by image (phase
 //! A), then for every row frequency the columns of all images, the products and the columns back (phase B), then rows
@@ -169,8 +167,7 @@ impl Spectral {
     }
 
     /// Row transforms of all kernels, `[scalar channels][lane blocks][half][re, im][k_h]`. Forward, lanes are output
-    /// channels
-    /// and scalars input channels; mirrored (for the input's gradient) the other way round.
+    /// channels and scalars input channels; mirrored (for the input's gradient) the other way round.
     fn weight_rows(&self, weight: &[f32], mirrored: bool, out: &mut [Lanes]) {
         let (scalars, vectors) = if mirrored { (self.c_out, self.c_in) } else { (self.c_in, self.c_out) };
         let (blocks, taps, scale) = (Self::blocks(vectors), self.k_h * self.k_w, self.scale());
@@ -206,9 +203,8 @@ impl Spectral {
     }
 
     /// The correlation of images `[n, c_in, h, w]` with `weight [c_out, c_in, k_h, k_w]`: `take` gets the rows
-    /// `[w_out]` of
-    /// every image's every sixteen channels, with the part of each of the two outputs `[n, c_out, plane]` that is
-    /// theirs.
+    /// `[w_out]` of every image's every sixteen channels, with the part of each of the two outputs `[n, c_out, plane]`
+    /// that is theirs.
     pub fn forward(&self, images: &[f32], weight: &[f32], outputs: [&mut [f32]; 2], plane: usize, take: impl Taker) {
         let blocks = Self::blocks(self.c_out);
         scratch::lanes(self.c_in * blocks * self.half() * 2 * self.k_h, |weight_rows| {
@@ -283,8 +279,7 @@ impl Spectral {
     }
 
     /// The gradients of the weight and (if asked for) of the images. `grad_rows(image, first channel)` makes a source
-    /// of
-    /// `grad_output`'s rows, asked in order: it writes row `h` of sixteen channels into zeros.
+    /// of `grad_output`'s rows, asked in order: it writes row `h` of sixteen channels into zeros.
     pub fn backward<F: FnMut(usize, &mut [Lanes])>(
         &self,
         images: &[f32],
@@ -394,9 +389,7 @@ impl Spectral {
             });
         });
     }
-}
 
-impl Spectral {
     /// Row frequency `k` of a group: columns of images and kernels, their products, columns back to
     /// `out [n][out blocks][re, im][h_out]`.
     fn columns(&self, n: usize, k: usize, image_rows: &[Lanes], weight_rows: &[Lanes], out: &mut [Lanes]) {
@@ -457,8 +450,7 @@ impl Spectral {
     }
 
     /// Row frequency `k` of a group, backwards: adds to `kernels [c_in][out blocks][re, im][k_h]` and, if the mirrored
-    /// kernels are
-    /// given, writes the images' gradients, `columns [n][in blocks][re, im][h]`.
+    /// kernels are given, writes the images' gradients, `columns [n][in blocks][re, im][h]`.
     #[expect(clippy::too_many_arguments, reason = "what goes in and what comes out of one task")]
     fn grad_columns(
         &self,
@@ -477,7 +469,6 @@ impl Spectral {
         let (x_len, g_len) = (n * in_blocks * 2 * len, n * out_blocks * 2 * len);
         // The mirrored kernels and the kernels' gradient are equally large, and needed one after the other.
         let w_len = len * in_blocks * LANES * out_blocks * 2;
-        let w_len = w_len.max(len * in_blocks * out_blocks * LANES * 2);
         scratch::lanes(x_len + g_len + w_len, |buffer| {
             let (x, rest) = buffer.split_at_mut(x_len);
             let (g, w) = rest.split_at_mut(g_len);
@@ -504,9 +495,8 @@ impl Spectral {
         }
     }
 
-    /// Columns of row frequency `k` of the kernels, as [`Product`] reads them: `[columns][scalar channels][lane
-    /// blocks][re, im]`,
-    /// the scalar channels filled up to whole blocks with zeros.
+    /// Columns of row frequency `k` of the kernels, as [`Product`] reads them: `[columns][scalar
+    /// channels][lane blocks][re, im]`, the scalar channels filled up to whole blocks with zeros.
     fn weight_columns(&self, k: usize, mirrored: bool, rows: &[Lanes], out: &mut [Lanes]) {
         let (scalars, vectors) = if mirrored { (self.c_out, self.c_in) } else { (self.c_in, self.c_out) };
         let blocks = Self::blocks(vectors);

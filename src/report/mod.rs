@@ -28,8 +28,7 @@ use crate::train::results::{DataSummary, Results, Run};
 use published::Experiment;
 
 /// Writes `tables.md`, `curves.svg` and one `confusion-<model>.svg` a run (`confusion-<model>-seed<k>.svg` where a
-/// model
-/// has several runs) into the existing `folder`.
+/// model has several runs) into the existing `folder`.
 ///
 /// # Errors
 /// [`Error::Config`] without runs or with damaged results; [`Error::Io`] if the disk refuses.

@@ -1,9 +1,8 @@
 //! Kernels written once and compiled for AVX-512, for AVX2 with FMA and for any machine; [`run`] picks one at run time.
 //!
-//! A kernel is a struct of what it works on, with a [`Kernel::run`] generic over the [`Vector`]. All that it calls must
-//! be
-//! `#[inline(always)]` (a closure handed to a function that is not will do for nothing here): only then is it compiled
-//! with the machine's instructions.
+//! A kernel is a struct of what it works on, with a [`Kernel::run`] generic over the [`Vector`]. All that it calls must be
+//! `#[inline(always)]`, whatever it hands a closure to included: only then is it compiled with the machine's
+//! instructions.
 
 /// Channels that stand side by side in memory: one register of AVX-512, two of AVX.
 pub const LANES: usize = 16;

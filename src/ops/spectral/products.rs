@@ -219,8 +219,7 @@ impl Kernel for KernelRows<'_> {
 }
 
 /// `y[n, o] = sum_c x[n, c] w[c, o]` for every frequency of a column: `x [n][blocks][re, im][len]` (scalars in the
-/// lanes),
-/// `w [len][scalars][blocks][re, im]`, `y [n][blocks][re, im][len]`.
+/// lanes), `w [len][scalars][blocks][re, im]`, `y [n][blocks][re, im][len]`.
 pub struct Product<'a> {
     pub len: usize,
     pub n: usize,
