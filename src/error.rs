@@ -37,6 +37,9 @@ pub enum Error {
     /// A training that went wrong.
     #[error("{0}")]
     Training(String),
+    /// A training that was asked to stop and kept its state.
+    #[error("{0}")]
+    Interrupted(String),
     /// A setting that makes no sense: a flag's value, a field of a `run.toml`.
     #[error("{0}")]
     Config(String),

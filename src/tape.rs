@@ -454,6 +454,12 @@ impl Tape {
         self.values.iter().enumerate().filter(move |(_, v)| v.source == source).map(|(i, _)| Var(i))
     }
 
+    /// The values of several kinds, in order of recording.
+    pub fn vars_of(&self, sources: &[Source]) -> Vec<Var> {
+        let wanted = |&i: &usize| sources.contains(&self.values[i].source);
+        (0..self.values.len()).filter(wanted).map(Var).collect()
+    }
+
     /// Useful floating-point operations of one step.
     pub fn flops(&self) -> u64 {
         self.nodes.iter().map(|node| node.op.flops()).sum()

@@ -137,6 +137,7 @@ fn a_run_can_be_repeated_evaluated_and_traced() {
         "metrics.csv",
         "results.json",
         "run.toml",
+        "segments.csv",
     ];
     assert_eq!(names, expected.map(String::from).into());
 
@@ -392,7 +393,7 @@ fn every_front_end_trains_evaluates_and_is_named() {
     let more = ["--model", "shallow", "--front-end", "cqt,cwt", "--out", "all"];
     let output = run(dir, &tiny("reproduce", &more));
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success() && stderr.contains("shallow, CWT, seed 1, epoch 1/1"), "{stderr}");
+    assert!(output.status.success() && stderr.contains("2/2 shallow-cwt-seed1, epoch 1/1"), "{stderr}");
     for part in ["CQT", "CWT", "63.30"] {
         assert!(stdout.contains(part), "{part} is not in {stdout}");
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use genregrad::audio::Kind;
 use genregrad::models::Architecture::{self, Deep, Shallow};
-use genregrad::report::{self, confusion, curves, published, tables};
+use genregrad::report::{self, Section, confusion, curves, published, tables};
 use genregrad::train::config::{Config, Preset, Schedule};
 use genregrad::train::evaluate::{Accuracies, TrackPrediction};
 use genregrad::train::fit::Epoch;
@@ -33,7 +33,7 @@ fn run(model: Architecture, seed: u64, epochs: u32, raw: f64) -> Run {
         test_accuracy: raw + 2.0 * seed as f64 - (raw - 10.0) / f64::from(epoch),
     };
     Run {
-        folder: "runs/train-1".into(),
+        folder: format!("runs/{model}-seed{seed}-{epochs}-{raw}").into(),
         config,
         results: Results {
             model,
@@ -60,7 +60,13 @@ fn run(model: Architecture, seed: u64, epochs: u32, raw: f64) -> Run {
             seconds: 61.4,
         },
         epochs: (1..=epochs).map(curve).collect(),
+        earlier: false,
     }
+}
+
+/// A study of one table.
+fn study(runs: &[Run]) -> Vec<Section> {
+    vec![Section { title: "Replication".to_string(), runs: runs.to_vec() }]
 }
 
 /// The same on a folder of real tracks called `name` with `classes`; the matrix is diagonal.
@@ -261,7 +267,7 @@ fn odd_class_names_and_data_names_are_escaped() {
     assert_well_formed(&svg);
     assert!(svg.contains("r&amp;b") && svg.contains("&lt;rock&gt;") && !svg.contains("<script"));
     assert_well_formed(&curves::training_curves(std::slice::from_ref(&run)).unwrap());
-    let markdown = tables::document(std::slice::from_ref(&run));
+    let markdown = tables::document(&study(std::slice::from_ref(&run)));
     assert!(markdown.contains(r"\<rock\>") && markdown.contains(r"a\|b"));
     assert!(!markdown.replace(r"\<", "").contains('<'), "{markdown}");
     assert!(!tables::replication_text(&[run]).contains('\u{1b}'));
@@ -309,7 +315,7 @@ fn many_runs_get_many_lines() {
 fn runs_that_differ_in_something_unnamed_are_told_apart_by_folder() {
     let mut runs = [run(Deep, 1, 3, 60.0), run(Deep, 1, 3, 62.0)];
     runs[1].config.dropout = 0.5;
-    runs[1].folder = "runs/train-2".into();
+    (runs[0].folder, runs[1].folder) = ("runs/train-1".into(), "runs/train-2".into());
     let (text, svg) = (tables::replication_text(&runs), curves::training_curves(&runs).unwrap());
     for folder in ["(train-1)", "(train-2)"] {
         assert_eq!((lines(&text, &["ours", folder, "1 seed"]).len(), svg.matches(folder).count()), (1, 1), "{text}");
@@ -344,7 +350,7 @@ fn nothing_and_nonsense_are_errors_not_panics() {
     ragged.results.confusion[4].pop();
     refused(confusion::confusion_matrix(&ragged).unwrap_err(), "expected a confusion matrix of 10 x 10");
     // One bad run: nothing is written.
-    refused(report::write(dir.path(), &[run(Shallow, 1, 3, 60.0), ragged]).unwrap_err(), "10 x 10");
+    refused(report::write(dir.path(), &study(&[run(Shallow, 1, 3, 60.0), ragged])).unwrap_err(), "10 x 10");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
@@ -360,8 +366,9 @@ fn the_files_of_a_report() {
     let dir = tempfile::tempdir().unwrap();
     let mut other = run(Deep, 2, 3, 61.0);
     other.config.schedule = Schedule::Exp;
+    other.folder = "runs/other".into();
     let runs = [run(Shallow, 1, 3, 60.0), run(Deep, 1, 3, 60.0), run(Deep, 2, 3, 61.0), other];
-    report::write(dir.path(), &runs).unwrap();
+    report::write(dir.path(), &study(&runs)).unwrap();
     let deep = ["confusion-deep-seed1.svg", "confusion-deep-seed2-2.svg", "confusion-deep-seed2.svg"];
     let expected: Vec<&str> = deep.into_iter().chain(["confusion-shallow.svg", "curves.svg", "tables.md"]).collect();
     assert_eq!(files(dir.path()), expected);
@@ -370,12 +377,12 @@ fn the_files_of_a_report() {
     // The replication's caption and every run say it.
     assert_eq!(text.matches(SYNTHETIC).count(), 5);
     // Once more over the old ones, and into a run's own folder.
-    report::write(dir.path(), &runs).unwrap();
+    report::write(dir.path(), &study(&runs)).unwrap();
     let own = tempfile::tempdir().unwrap();
     let run = Run { folder: own.path().to_path_buf(), ..run(Shallow, 1, 3, 60.0) };
     report::write_run(&run).unwrap();
     assert_eq!(files(own.path()), ["confusion.svg", "curves.svg"]);
-    assert!(report::write(&own.path().join("absent"), &[run]).is_err());
+    assert!(report::write(&own.path().join("absent"), &study(&[run])).is_err());
 }
 
 #[test]
@@ -384,7 +391,7 @@ fn a_synthetic_corpus_by_another_name_is_still_called_synthetic() {
     run.results.data.name = "built-in".to_string();
     let runs = [run];
     let label = "built-in (synthetic)";
-    assert!(tables::replication_text(&runs).contains(label) && tables::document(&runs).contains(label));
+    assert!(tables::replication_text(&runs).contains(label) && tables::document(&study(&runs)).contains(label));
     assert!(curves::training_curves(&runs).unwrap().contains(label));
     assert!(confusion::confusion_matrix(&runs[0]).unwrap().contains(label));
     assert_eq!(lines(&tables::replication_markdown(&runs), &["ours", "built-in (synthetic)"]).len(), 1);

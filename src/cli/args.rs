@@ -1,6 +1,7 @@
 //! The flags that subcommands share, in groups, and how they become a [`Config`].
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, value_parser};
 
@@ -12,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::models::{Architecture, DropoutAt};
 use crate::nn::Activation;
 use crate::train::config::{Config, Data, DecayUnit, Preset, Schedule};
+use crate::train::results::Saves;
 
 use super::progress::Progress;
 
@@ -88,9 +90,10 @@ pub struct TrainingArgs {
     /// Whose choices fill what is left open [default: report]
     #[arg(long, value_enum)]
     pub preset: Option<Preset>,
-    /// Passes over the training segments [default: 100; `reproduce` on the built-in corpus: 10]
-    #[arg(long, value_name = "N")]
-    pub epochs: Option<u32>,
+    /// Passes over the training segments; several numbers: the net is tested after each of them [default: 100;
+    /// `reproduce`: what the tables have, or 10 on the built-in corpus]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    pub epochs: Vec<u32>,
     /// What follows every convolution
     #[arg(long, value_enum)]
     activation: Option<Activation>,
@@ -163,6 +166,25 @@ pub struct ThreadArgs {
     threads: u16,
 }
 
+/// How a training is kept while it runs.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+pub struct SaveArgs {
+    /// Save everything needed to go on after the first epoch that ends so long after the last time
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    save_every: u32,
+    /// Also write the curve as TensorBoard's event files
+    #[arg(long)]
+    tensorboard: bool,
+}
+
+impl SaveArgs {
+    /// As the training takes it.
+    pub fn saves(&self) -> Saves {
+        Saves { every: Duration::from_secs(self.save_every.into()), tensorboard: self.tensorboard }
+    }
+}
+
 /// What is printed.
 #[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Output")]
@@ -191,6 +213,11 @@ impl DataArgs {
     /// True if the size of the built-in corpus was given.
     pub fn names_synthetic_tracks(&self) -> bool {
         self.making.synthetic_tracks.is_some()
+    }
+
+    /// True if one fold was asked for.
+    pub fn names_fold(&self) -> bool {
+        self.making.fold.is_some()
     }
 
     /// Sets what was given.
@@ -262,9 +289,17 @@ impl TrainingArgs {
         Ok(config)
     }
 
+    /// Whether Adam's step size was given.
+    pub fn names_learning_rate(&self) -> bool {
+        self.learning_rate.is_some()
+    }
+
     /// Sets what was given.
     pub fn apply(&self, config: &mut Config) {
-        set(&mut config.epochs, self.epochs);
+        if let Some(&last) = self.epochs.iter().max() {
+            config.epochs = last;
+            config.set_milestones(&self.epochs);
+        }
         set(&mut config.activation, self.activation);
         set(&mut config.slope, self.slope);
         set(&mut config.conv_bias, self.conv_bias);
@@ -354,7 +389,7 @@ mod tests {
 
     #[test]
     fn every_value_has_its_flag() {
-        let flags = "--preset paper --epochs 3 --activation tanh --slope -0.5 --conv-bias false --dense-activation false \
+        let flags = "--preset paper --epochs 3,1,2 --activation tanh --slope -0.5 --conv-bias false --dense-activation false \
             --dropout 0.5 --dropout-at merge --l1 0.1 --lr 0.2 --schedule exp --decay-rate 0.7 --decay-steps 50 \
             --decay-unit epochs --beta1 0.1 --beta2 0.2 --epsilon 0.3 --batch 4 --no-fuse --data d --segments 5 --split-seed 6 \
             --test-fraction 0.4 --folds 8 --fold 7 --augment --synthetic-tracks 9 \
@@ -390,6 +425,7 @@ mod tests {
             beta2: 0.2,
             epsilon: 0.3,
             epochs: 3,
+            milestones: vec![1, 2],
             batch: 4,
             seed: 7,
             fuse: false,

@@ -1,7 +1,7 @@
 //! The program as people meet it: one file per subcommand, each of which parses, calls one function and prints.
 //!
 //! Results go to standard output, everything else to standard error. Exit codes: 0 for success, 1 if something failed,
-//! 2 if what was asked for makes no sense.
+//! 2 if what was asked for makes no sense, 130 if it was interrupted.
 
 mod args;
 mod bench;
@@ -9,10 +9,12 @@ mod devices;
 mod evaluate;
 mod features;
 mod gradcheck;
+mod interrupt;
 mod output;
 mod prepare;
 mod progress;
 mod reproduce;
+mod slurm;
 mod train;
 
 use std::io::Write;
@@ -66,7 +68,11 @@ pub fn main() -> ExitCode {
     };
     cli.run().unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "genregrad: error: {}", error.one_line());
-        ExitCode::from(if matches!(error, Error::Config(_)) { 2 } else { 1 })
+        ExitCode::from(match error {
+            Error::Config(_) => 2,
+            Error::Interrupted(_) => interrupt::EXIT_CODE,
+            _ => 1,
+        })
     })
 }
 

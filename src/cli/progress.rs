@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::audio::FrontEnd;
 use crate::device::Choice;
 use crate::error::Result;
 use crate::experiments::Loaded;
-use crate::experiments::replication::Watcher;
-use crate::tensor::Params;
+use crate::experiments::grid::Cell;
+use crate::experiments::study::{Ahead, Watcher};
 use crate::train::config::{Config, Data};
 use crate::train::fit::{Epoch, Observer};
 use crate::train::results::DataSummary;
+
+use super::interrupt;
 
 /// How progress is shown.
 #[derive(Clone, Debug)]
@@ -76,20 +77,20 @@ impl Progress {
         }
     }
 
-    /// What follows a training of `config` that stops after `max_steps`.
-    pub fn epochs(&self, config: &Config, max_steps: Option<u32>) -> Epochs {
-        let front_end = &config.data.front_end;
-        let seen = if *front_end == FrontEnd::default() { String::new() } else { format!("{front_end}, ") };
-        let name = format!("{}, {seen}seed {}", config.model, config.seed);
-        let bar = self.bar("{prefix} [{wide_bar}] {pos}/{len}, {eta} left{msg}", 0).with_prefix(name.clone());
+    /// What follows a training of `config` called `name` that stops after `max_steps`; `ahead` is what else there is to do.
+    pub fn epochs(&self, name: &str, config: &Config, max_steps: Option<u32>, ahead: Ahead) -> Epochs {
+        let name = if ahead.cells > 1 { format!("{}/{} {name}", ahead.cell, ahead.cells) } else { name.to_string() };
+        let bar = self.bar("{prefix} [{wide_bar}] {pos}/{len}{msg}", 0).with_prefix(name.clone());
         Epochs {
             how: self.how,
             bar: Cleared(bar),
             name,
             epochs: config.epochs,
             max_steps: max_steps.map_or(u64::MAX, u64::from),
+            ahead,
             total: 0,
             done: 0,
+            first: None,
             started: Instant::now(),
         }
     }
@@ -137,8 +138,12 @@ impl Watcher for Progress {
         Progress::loaded(self, loaded);
     }
 
-    fn training(&self, config: &Config) -> Box<dyn Observer + '_> {
-        Box::new(self.epochs(config, None))
+    fn training(&self, cell: &Cell, ahead: Ahead) -> Box<dyn Observer + '_> {
+        Box::new(self.epochs(&cell.name, &cell.config, None, ahead))
+    }
+
+    fn note(&self, line: &str) {
+        Progress::note(self, line);
     }
 }
 
@@ -164,20 +169,32 @@ pub struct Epochs {
     name: String,
     epochs: u32,
     max_steps: u64,
+    ahead: Ahead,
     total: u64,
     done: u64,
+    /// Steps that an earlier attempt had done.
+    first: Option<u64>,
     started: Instant,
 }
 
 impl Epochs {
-    /// `shallow, seed 1, epoch 2/10`.
+    /// `shallow-seed1, epoch 2/10`.
     fn title(&self, epoch: u32) -> String {
         format!("{}, epoch {epoch}/{}", self.name, self.epochs)
     }
 
-    /// The time that the steps left will take at the pace so far.
-    fn left(&self) -> Duration {
-        self.started.elapsed().mul_f64((self.total - self.done) as f64 / self.done.max(1) as f64)
+    /// `, 3 min left`, at the pace so far; `, 3 min left (all: 2 h 10 min)` where other trainings follow.
+    fn left(&self) -> String {
+        let taken = self.done - self.first.unwrap_or_default();
+        let (step, left) = (self.started.elapsed().as_secs_f64() / taken.max(1) as f64, self.total - self.done);
+        let own = step * left as f64;
+        let all = own + step * self.total as f64 * self.ahead.after;
+        let shown = |s: f64| seconds(Duration::try_from_secs_f64(s).unwrap_or(Duration::MAX));
+        match (left, self.ahead.after > 0.0) {
+            (0, false) => String::new(),
+            (_, false) => format!(", {} left", shown(own)),
+            (_, true) => format!(", {} left (all: {})", shown(own), shown(all)),
+        }
     }
 }
 
@@ -185,22 +202,27 @@ impl Observer for Epochs {
     fn step(&mut self, epoch: u32, step: usize, steps: usize) {
         self.total = (steps as u64 * u64::from(self.epochs)).min(self.max_steps);
         self.done = (u64::from(epoch - 1) * steps as u64 + step as u64).min(self.total);
+        self.first.get_or_insert(self.done.saturating_sub(1));
         self.bar.0.set_prefix(self.title(epoch));
         self.bar.0.set_length(self.total);
         self.bar.0.set_position(self.done);
     }
 
-    fn epoch(&mut self, epochs: &[Epoch], _params: &Params) -> Result<()> {
+    fn epoch(&mut self, epochs: &[Epoch]) -> Result<()> {
         let Some(last) = epochs.last() else { return Ok(()) };
         let scores = format!("loss {:.2}, test accuracy {:.1} %", last.loss, last.test_accuracy);
-        let finished = self.done == self.total;
-        if self.how == How::Lines || (self.how == How::Bars && finished) {
-            let left = if finished { String::new() } else { format!(", {} left", seconds(self.left())) };
-            let line = format!("{}: {scores}, {}{left}", self.title(last.epoch), seconds(self.started.elapsed()));
+        let left = self.left();
+        if self.how == How::Lines || (self.how == How::Bars && self.done == self.total) {
+            let taken = seconds(self.started.elapsed());
+            let line = format!("{}: {scores}, {taken}{left}", self.title(last.epoch));
             self.bar.0.suspend(|| warn(&line));
         }
-        self.bar.0.set_message(format!(", loss {:.1}, test {:.1} %", last.loss, last.test_accuracy));
+        self.bar.0.set_message(format!(", loss {:.1}, test {:.1} %{left}", last.loss, last.test_accuracy));
         Ok(())
+    }
+
+    fn stops(&self) -> bool {
+        interrupt::is_asked()
     }
 }
 

@@ -1,36 +1,61 @@
 //! `genregrad reproduce`: the study.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::value_parser;
+use clap::builder::PossibleValue;
+use clap::{ValueEnum, value_parser};
 use serde::Serialize;
 
 use crate::audio::Kind;
 use crate::error::Result;
-use crate::experiments::replication::{self, EPOCHS, MODELS, SYNTHETIC_EPOCHS, SYNTHETIC_TRACKS};
+use crate::experiments::grid::{Cell, Grid, MODELS, Request, SYNTHETIC_EPOCHS, SYNTHETIC_TRACKS, Table};
+use crate::experiments::study::{Means, Study};
 use crate::models::Architecture;
-use crate::report::{self, tables};
+use crate::report::{self, Section, tables};
 use crate::train::config::Config;
 use crate::train::results::{Results, Run};
 
-use super::args::{DataArgs, DeviceArgs, FrontEndArgs, MAX_SEED, OutputArgs, TrainingArgs};
+use super::args::{DataArgs, DeviceArgs, FrontEndArgs, MAX_SEED, OutputArgs, SaveArgs, TrainingArgs};
+use super::interrupt;
 use super::output::{print, print_json};
 use super::progress::Progress;
+use super::slurm;
 
-/// Train both nets and print the study's tables
+/// Train the nets and print the study's tables
 ///
-/// Without --data, ten synthetic genres are made and learnt in about three minutes on two cores. With it, both nets
-/// learn your tracks for 100 epochs: hours on two cores (--epochs 20 gives a first look). Accuracies (raw: single segments; max: the largest summed output of a track; maj: its segments'
-/// majority vote) stand beside the published ones. The run's folder gets tables.md, results.json, curves and confusion
-/// matrices, and one sub-folder a net and seed, each as `train` writes it.
+/// Without --data, ten synthetic genres are made and learnt in about a minute on two cores. With it, both nets learn
+/// your tracks for 200 epochs and are also tested after 100: hours on two cores (--epochs 20 gives a first look).
+/// Accuracies (raw: single segments; max: the largest summed output of a track; maj: its segments' majority vote) stand
+/// beside the published ones. The run's folder gets report.html, tables.md, results.json, curves and confusion matrices,
+/// and one sub-folder a training, as `train` writes it.
+///
+/// Nothing is lost: Ctrl-C saves everything, a kill costs at most the time since the last save, and --resume goes on, bit
+/// for bit as if nothing had happened. Several processes can share a study: each --resume takes trainings that nobody is
+/// at; --cell does a single one, and --slurm writes the script of a cluster's job.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   genregrad reproduce
-  genregrad reproduce --data genres --epochs 100 --seeds 1,2,3 --out runs/gtzan
+  genregrad reproduce --data genres --seeds 1,2,3 --out runs/gtzan
+  genregrad reproduce --resume runs/gtzan
+  genregrad reproduce --data genres --table improvements,representations --epochs 50
+  genregrad reproduce --data genres --table all --list     what would be trained
+  genregrad reproduce --data genres --table all --out runs/all --slurm > study.slurm
+  genregrad reproduce --collect runs/all                   the tables, as far as they are done
   genregrad reproduce --front-end mel,cqt,linear,cwt       every representation, beside each other
   genregrad reproduce --models shallow --preset paper --device cpu --json")]
 pub struct Args {
+    /// Which tables of the study
+    #[arg(
+        long,
+        alias = "tables",
+        value_enum,
+        value_delimiter = ',',
+        value_name = "TABLE,…",
+        default_value = "replication"
+    )]
+    table: Vec<Choice>,
     /// Which nets
     #[arg(long, alias = "model", value_enum, value_delimiter = ',', value_name = "NET,…", default_values_t = MODELS)]
     models: Vec<Architecture>,
@@ -52,74 +77,206 @@ pub struct Args {
     device: DeviceArgs,
     #[command(flatten)]
     output: OutputArgs,
-    /// The run's folder, new or empty [default: the first free runs/reproduce-N]
+    #[command(flatten)]
+    saves: SaveArgs,
+    /// The study's folder, new or empty [default: the first free runs/reproduce-N]
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    way: WayArgs,
+}
+
+/// What is done of a study.
+#[derive(clap::Args, Clone, Debug)]
+#[group(multiple = false)]
+#[command(next_help_heading = "Studies that take long")]
+struct WayArgs {
+    /// Go on with the study in this folder: all settings are those it was started with
+    #[arg(long, value_name = "DIR", conflicts_with_all = FIXED)]
+    resume: Option<PathBuf>,
+    /// Make the tables of the study in this folder, as far as it is finished
+    #[arg(long, value_name = "DIR", conflicts_with_all = FIXED)]
+    collect: Option<PathBuf>,
+    /// Print the trainings that the tables need, and train nothing
+    #[arg(long)]
+    list: bool,
+    /// Do training K of --list alone, in the study's folder --out
+    #[arg(long, value_name = "K", requires = "out")]
+    cell: Option<usize>,
+    /// Print a Slurm job script that does all of it, an array task a training, in the study's folder --out
+    #[arg(long, requires = "out")]
+    slurm: bool,
+}
+
+/// What is settled when a study starts.
+const FIXED: [&str; 9] =
+    ["table", "models", "seeds", "front_end", "n_bins", "out", "TrainingArgs", "MakingArgs", "data"];
+
+/// A table, or all of them.
+#[derive(Clone, Copy, Debug)]
+struct Choice(Option<Table>);
+
+impl ValueEnum for Choice {
+    fn value_variants<'a>() -> &'a [Self] {
+        const CHOICES: [Choice; 7] = {
+            let mut choices = [Choice(None); 7];
+            let mut place = 0;
+            while place < Table::ALL.len() {
+                choices[place] = Choice(Some(Table::ALL[place]));
+                place += 1;
+            }
+            choices
+        };
+        &CHOICES
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self.0 {
+            Some(table) => table.to_possible_value(),
+            None => Some(PossibleValue::new("all").help("every one of them")),
+        }
+    }
 }
 
 #[derive(Serialize)]
 struct Report<'a> {
     folder: &'a Path,
     runs: Vec<&'a Results>,
+    /// Names of the trainings that are still to be done.
+    unfinished: Vec<&'a str>,
     skipped: Vec<(PathBuf, String)>,
 }
 
 impl Args {
     pub fn run(self) -> Result<ExitCode> {
-        let configs = self.configs()?;
-        configs.iter().try_for_each(Config::check)?;
-        crate::files::check_free(self.out.as_deref())?;
+        let WayArgs { resume, collect, list, cell, slurm } = &self.way;
+        if let Some(folder) = collect {
+            return self.finish(&Study::open(folder)?, Progress::new(self.output.quiet));
+        }
+        if let Some(folder) = resume {
+            let study = Study::open(folder)?;
+            return self.train(|means, progress| study.resume(means, progress).map(|()| study.clone()));
+        }
+        let grid = self.grid()?;
+        match (list, slurm, cell, self.out.as_deref()) {
+            (true, ..) => print(&listing(&grid)).map(|()| ExitCode::SUCCESS),
+            (_, true, _, Some(out)) => print(&slurm::script(&grid, out)?).map(|()| ExitCode::SUCCESS),
+            (.., Some(number), Some(out)) => {
+                let study = Study::join(grid, out)?;
+                self.train(|means, progress| study.train_cell(*number, means, progress).map(|()| study.clone()))
+            }
+            (.., out) => {
+                Study::check_free(out)?;
+                self.train(|means, progress| Study::start(grid, out, means, progress))
+            }
+        }
+    }
+
+    /// Opens the device, trains, and prints what there is to see of the study.
+    fn train(&self, work: impl FnOnce(Means, &mut Progress) -> Result<Study>) -> Result<ExitCode> {
         let mut progress = Progress::new(self.output.quiet);
         let choice = self.device.open(&mut progress)?;
+        interrupt::listen()?;
+        let (cache, saves) = (self.data.cache.cache(), self.saves.saves());
         let device = (&choice.device, choice.description.as_str());
-        let cache = self.data.cache.cache();
-        let (folder, runs) = replication::run(&configs, self.out.as_deref(), &cache, device, &mut progress)?;
+        let study = work(Means { cache: &cache, device, saves: &saves }, &mut progress)?;
+        self.finish(&study, progress)
+    }
+
+    /// Writes and prints the tables of what is finished.
+    fn finish(&self, study: &Study, progress: Progress) -> Result<ExitCode> {
+        let sections = study.collect()?;
+        let unfinished = study.unfinished();
+        if !unfinished.is_empty() {
+            progress.note(&format!("not finished: {}", unfinished.join(", ")));
+        }
         let skipped = progress.finish();
         if self.output.json {
+            let runs = study.runs()?;
             let runs = runs.iter().map(|run| &run.results).collect();
-            print_json(&Report { folder: &folder, runs, skipped })?;
+            print_json(&Report { folder: study.folder(), runs, unfinished, skipped })?;
         } else {
-            print(&summary(&folder, &runs))?;
+            print(&summary(study.folder(), &sections))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Every seed's nets, seed by seed and front end by front end, so that they share their data.
+    /// What the tables need, with the settings asked for.
     ///
     /// # Errors
-    /// Those of [`FrontEndArgs::settle`].
-    fn configs(&self) -> Result<Vec<Config>> {
+    /// Those of [`Grid::new`] and [`FrontEndArgs::settle`].
+    fn grid(&self) -> Result<Grid> {
+        let all = self.table.iter().any(|choice| choice.0.is_none());
+        let tables: Vec<Table> = Table::ALL
+            .into_iter()
+            .filter(|table| all || self.table.iter().any(|choice| choice.0 == Some(*table)))
+            .collect();
+        let (synthetic, fixed_learning_rate) = (self.data.data.is_none(), self.training.names_learning_rate());
+        let mut epochs = self.training.epochs.clone();
+        if epochs.is_empty() && synthetic {
+            epochs.push(SYNTHETIC_EPOCHS);
+        }
+        Grid::new(&Request { tables: &tables, bases: &self.bases()?, epochs: &epochs, fixed_learning_rate })
+    }
+
+    /// The settings that a table's rows start from: every seed's front ends, folds and nets, in an order that lets those
+    /// on the same data follow one another.
+    fn bases(&self) -> Result<Vec<Config>> {
         let mut front_ends: Vec<Option<Kind>> = self.front_end.iter().copied().map(Some).collect();
         if front_ends.is_empty() {
             front_ends.push(None);
         }
-        let mut configs: Vec<Config> = Vec::new();
+        let mut bases: Vec<Config> = Vec::new();
         for &seed in &self.seeds {
             for (&front_end, &model) in front_ends.iter().flat_map(|kind| self.models.iter().map(move |m| (kind, m))) {
                 let front_end = FrontEndArgs { front_end, n_bins: self.n_bins };
                 let mut config = self.training.config(model, seed, &self.data, front_end)?;
-                if self.training.epochs.is_none() {
-                    config.epochs = if self.data.data.is_some() { EPOCHS } else { SYNTHETIC_EPOCHS };
-                }
                 if !self.data.names_synthetic_tracks() {
                     config.data.synthetic_tracks = SYNTHETIC_TRACKS;
                 }
-                if !configs.contains(&config) {
-                    configs.push(config);
+                config.check()?;
+                let folds = if self.data.names_fold() { 0..1 } else { 0..config.data.folds.max(1) };
+                for fold in folds {
+                    let mut config = config.clone();
+                    config.data.fold += fold;
+                    if !bases.contains(&config) {
+                        bases.push(config);
+                    }
                 }
             }
         }
-        Ok(configs)
+        Ok(bases)
     }
 }
 
+/// The grid's cells, numbered as --cell takes them.
+fn listing(grid: &Grid) -> String {
+    let mut text = String::new();
+    for (number, Cell { name, config }) in grid.cells.iter().enumerate() {
+        let epochs: Vec<String> = config.milestones.iter().chain([&config.epochs]).map(u32::to_string).collect();
+        let tables = grid.tables.iter().filter(|listed| listed.cells.contains(name));
+        let tables: Vec<String> =
+            tables.filter_map(|listed| Some(listed.table.to_possible_value()?.get_name().to_string())).collect();
+        let (epochs, tables) = (epochs.join(", "), tables.join(", "));
+        let _ = writeln!(text, "{number:>4}  {name:<32}  tested after {epochs} epochs  ({tables})");
+    }
+    text
+}
+
 /// The tables, and where everything is.
-fn summary(folder: &Path, runs: &[Run]) -> String {
-    let mut text = tables::replication_text(runs);
+fn summary(folder: &Path, sections: &[Section]) -> String {
+    let mut text = String::new();
+    for Section { title, runs } in sections {
+        if sections.len() > 1 {
+            text += &format!("{title}\n\n");
+        }
+        text += &format!("{}\n", tables::replication_text(runs));
+    }
+    let runs = report::last_runs(sections);
     let better = |a: &&Run, b: &&Run| a.results.accuracies.max.total_cmp(&b.results.accuracies.max);
     if let Some(best) = runs.iter().max_by(better) {
         let name = format!("{}, seed {}", report::variant(best), best.results.seed);
-        text += &format!("\n{name}: training\n{}\n", tables::curves(&best.epochs));
+        text += &format!("{name}: training\n{}\n", tables::curves(&best.epochs));
         text += &format!("\n{name}: test tracks by truth (rows) and prediction (max)\n");
         text += &format!("{}\n", tables::confusion(&best.results));
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::experiments;
+use crate::experiments::{self, study::Ahead};
 use crate::files;
 use crate::models::Architecture;
 use crate::report::tables;
@@ -14,25 +14,28 @@ use crate::train::config::Config;
 use crate::train::fit::Options;
 use crate::train::results::{self, Results};
 
-use super::args::{DataArgs, DeviceArgs, FrontEndArgs, MAX_SEED, OutputArgs, TrainingArgs};
+use super::args::{DataArgs, DeviceArgs, FrontEndArgs, MAX_SEED, OutputArgs, SaveArgs, TrainingArgs};
+use super::interrupt;
 use super::output::{print, print_json};
 use super::progress::Progress;
 
 /// Train one net and test it
 ///
 /// The run's folder gets run.toml (every setting; --config takes it back), metrics.csv (one line an epoch),
-/// checkpoint.safetensors (the weights after the last epoch), results.json, confusion.csv, and two pictures. The same
-/// settings, data, seed and device give the same weights, bit for bit.
+/// checkpoint.safetensors (the weights after the last epoch), results.json, segments.csv (every test segment's outputs),
+/// confusion.csv, and two pictures. The same settings, data, seed and device give the same weights, bit for bit, also if
+/// the training was stopped or killed in between and went on with --resume.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   genregrad train --model shallow --data genres --epochs 100 --out runs/first
   genregrad train --model deep --preset paper --data genres --folds 4 --fold 0
   genregrad train --model deep --data genres --front-end cqt --n-bins 84
   genregrad train --config runs/first/run.toml --epochs 200 --out runs/second
+  genregrad train --resume runs/second
   genregrad train --model shallow --dropout 0 --trace trace --max-steps 20")]
 pub struct Args {
     /// Which net
-    #[arg(long, alias = "models", value_enum, required_unless_present = "config")]
+    #[arg(long, alias = "models", value_enum, required_unless_present_any = ["config", "resume"])]
     model: Option<Architecture>,
     /// Start from the settings of an earlier run instead of a preset; flags still change them
     #[arg(long, value_name = "RUN.TOML", conflicts_with = "preset")]
@@ -50,6 +53,12 @@ pub struct Args {
     device: DeviceArgs,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    saves: SaveArgs,
+    /// Go on with the unfinished run in this folder: all settings are those it was started with
+    #[arg(long, value_name = "DIR", help_heading = "Output",
+          conflicts_with_all = ["model", "config", "seed", "TrainingArgs", "data", "MakingArgs", "FrontEndArgs", "out", "trace", "max_steps"])]
+    resume: Option<PathBuf>,
     /// The run's folder, new or empty [default: the first free runs/train-N]
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: Option<PathBuf>,
@@ -71,20 +80,35 @@ struct Report<'a> {
 
 impl Args {
     pub fn run(self) -> Result<ExitCode> {
-        let config = self.config()?;
+        let config = match &self.resume {
+            Some(folder) => unfinished(folder)?,
+            None => self.config()?,
+        };
         config.check()?;
         files::check_free(self.out.as_deref())?;
         files::check_free(self.trace.as_deref())?;
         let mut progress = Progress::new(self.output.quiet);
         let choice = self.device.open(&mut progress)?;
+        interrupt::listen()?;
         let loaded = experiments::load(&config.data, &self.data.cache.cache(), &progress.tracks())?;
         progress.loaded(&loaded);
 
-        let folder = files::run_folder(self.out.as_deref(), "train")?;
+        let folder = match &self.resume {
+            Some(folder) => folder.clone(),
+            None => files::run_folder(self.out.as_deref(), "train")?,
+        };
         let options = Options { trace: self.trace, max_steps: self.max_steps };
-        let mut epochs = progress.epochs(&config, self.max_steps);
+        let name = format!("{}, seed {}", config.model, config.seed);
+        let mut epochs = progress.epochs(&name, &config, self.max_steps, Ahead::default());
         let device = (&choice.device, choice.description.as_str());
-        let run = experiments::train(&folder, &config, &loaded.dataset, device, &options, &mut epochs)?;
+        let how = (&options, &self.saves.saves());
+        let run = experiments::train(&folder, &config, &loaded.dataset, device, how, &mut epochs);
+        let run = run.map_err(|error| match error {
+            Error::Interrupted(what) => {
+                Error::Interrupted(format!("{what}; go on with: genregrad train --resume {}", folder.display()))
+            }
+            error => error,
+        })?;
         drop(epochs);
         let skipped = progress.finish();
         if self.output.json {
@@ -116,4 +140,12 @@ impl Args {
         self.front_end.settle(&mut config.data)?;
         Ok(config)
     }
+}
+
+/// The settings of the run in `folder`, which must not be finished.
+fn unfinished(folder: &Path) -> Result<Config> {
+    if results::is_finished(folder) {
+        return Err(Error::Config(format!("{}: a finished run; there is nothing left to do", folder.display())));
+    }
+    results::read_config(&folder.join("run.toml"))
 }

@@ -1,8 +1,9 @@
-//! What is trained and what is reported: one module per table or figure of the study.
+//! What is trained and what is reported: [`grid`] says which trainings the study's tables need, [`study`] does them.
 //!
 //! Not here: how a net is trained (see [`crate::train`]) and what a table looks like (see [`crate::report`]).
 
-pub mod replication;
+pub mod grid;
+pub mod study;
 
 use std::path::{Path, PathBuf};
 
@@ -13,11 +14,10 @@ use crate::data::split::{self, Split};
 use crate::data::{Content, Corpus, Dataset};
 use crate::device::Device;
 use crate::error::Result;
-use crate::files;
 use crate::report;
 use crate::train::config::{Config, Data};
 use crate::train::fit::{Observer, Options};
-use crate::train::results::{self, Run};
+use crate::train::results::{self, Run, Saves};
 
 /// A data set, and what a person should know of how it came about.
 #[derive(Clone, Debug)]
@@ -54,9 +54,10 @@ pub fn load(data: &Data, cache: &Cache, progress: Progress) -> Result<Loaded> {
     Ok(Loaded { dataset: split::split(corpus, &split, data.seed)?, skipped, notes })
 }
 
-/// Trains one net into `folder`, which is there and empty, and draws its curve and its confusion matrix.
+/// Trains one net into `folder`, which is there and empty or holds the same run, unfinished; draws its curve and its
+/// confusion matrix.
 ///
-/// A run that fails before its first epoch is over leaves no folder; one that fails later keeps its last checkpoint.
+/// A run that comes to nothing before its first save leaves no folder.
 ///
 /// # Errors
 /// Those of [`results::train`] and of the disk.
@@ -65,15 +66,11 @@ pub fn train(
     config: &Config,
     dataset: &Dataset,
     device: (&Device, &str),
-    options: &Options,
+    (options, saves): (&Options, &Saves),
     observer: &mut dyn Observer,
 ) -> Result<Run> {
-    let run = results::train(folder, config, dataset, device, options, observer).inspect_err(|_| {
-        if !folder.join("checkpoint.safetensors").exists() {
-            let _ = std::fs::remove_file(folder.join("run.toml"));
-            files::discard(folder);
-        }
-    })?;
+    let run = results::train(folder, config, dataset, device, options, saves, observer)
+        .inspect_err(|_| results::discard(folder))?;
     report::write_run(&run)?;
     Ok(run)
 }

@@ -27,17 +27,40 @@ use crate::train::results::{DataSummary, Results, Run};
 
 use published::Experiment;
 
+/// A table of a study: what it is about, and what it shows.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// Its heading.
+    pub title: String,
+    /// Its rows, before they are averaged over seeds.
+    pub runs: Vec<Run>,
+}
+
+/// The runs of all `sections`, each once, at their last epochs.
+pub fn last_runs(sections: &[Section]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for run in sections.iter().flat_map(|section| &section.runs) {
+        match runs.iter_mut().find(|other| other.folder == run.folder) {
+            Some(other) if other.results.epochs < run.results.epochs => *other = run.clone(),
+            Some(_) => {}
+            None => runs.push(run.clone()),
+        }
+    }
+    runs
+}
+
 /// Writes `tables.md`, `curves.svg` and one `confusion-<model>.svg` a run (`confusion-<model>-seed<k>.svg` where a
 /// model has several runs) into the existing `folder`.
 ///
 /// # Errors
 /// [`Error::Config`] without runs or with damaged results; [`Error::Io`] if the disk refuses.
-pub fn write(folder: &Path, runs: &[Run]) -> Result<()> {
-    let curves = curves::training_curves(runs)?;
+pub fn write(folder: &Path, sections: &[Section]) -> Result<()> {
+    let runs = last_runs(sections);
+    let curves = curves::training_curves(&runs)?;
     let matrices: Vec<String> = runs.iter().map(confusion::confusion_matrix).collect::<Result<_>>()?;
-    files::replace(&folder.join("tables.md"), tables::document(runs).as_bytes())?;
+    files::replace(&folder.join("tables.md"), tables::document(sections).as_bytes())?;
     files::replace(&folder.join("curves.svg"), curves.as_bytes())?;
-    for (name, svg) in confusion_names(runs).iter().zip(&matrices) {
+    for (name, svg) in confusion_names(&runs).iter().zip(&matrices) {
         files::replace(&folder.join(name), svg.as_bytes())?;
     }
     Ok(())
@@ -86,6 +109,8 @@ fn groups(runs: &[Run]) -> Vec<Vec<&Run>> {
     let key = |run: &Run| {
         let mut config = run.config.clone();
         (config.seed, config.data.seed, config.data.fold) = (0, 0, 0);
+        // a milestone of a longer run is a run of its own
+        (config.epochs, config.milestones) = (0, Vec::new());
         // Which tracks fall into the test set depends on the fold; what the data are does not.
         let data = DataSummary {
             train_tracks: 0,

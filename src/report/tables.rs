@@ -8,7 +8,8 @@ use crate::train::results::{Results, Run};
 
 use super::published::{self, Value};
 use super::{
-    SYNTHETIC, clean, counted, data_label, data_labels, experiment, group_names, groups, is_augmented, variant,
+    SYNTHETIC, Section, clean, counted, data_label, data_labels, experiment, group_names, groups, is_augmented,
+    last_runs, variant,
 };
 
 /// A rule below the header and nothing else: the study's tables fit eighty columns.
@@ -84,7 +85,8 @@ pub(super) fn repeats(group: &[&Run]) -> String {
     counted(
         group.len(),
         match (seeds, folds, splits) {
-            (_, false, false) => "seed",
+            // a seed decides the split too, unless that has a seed of its own
+            (_, false, false) | (true, false, true) => "seed",
             (false, true, false) => "fold",
             (false, false, true) => "split",
             _ => "run",
@@ -320,9 +322,13 @@ pub fn curves(epochs: &[Epoch]) -> Table {
 }
 
 /// Everything as one Markdown document, `tables.md`.
-pub fn document(runs: &[Run]) -> String {
-    let mut text = format!("# Results on {}\n\n{}", escape(&data_labels(runs)), replication_markdown(runs));
-    for run in runs {
+pub fn document(sections: &[Section]) -> String {
+    let runs = last_runs(sections);
+    let mut text = format!("# Results on {}\n", escape(&data_labels(&runs)));
+    for Section { title, runs } in sections {
+        text += &format!("\n## {}\n\n{}", escape(title), replication_markdown(runs));
+    }
+    for run in &runs {
         let Results { seed, device, parameters, seconds, .. } = &run.results;
         text += &format!("\n## {}, seed {seed}\n\n", escape(&variant(run)));
         if run.results.data.synthetic {

@@ -49,10 +49,14 @@ impl Plan {
     /// # Errors
     /// As [`Plan::new`].
     pub fn set_params(&mut self, params: &Params) -> Result<()> {
-        for var in self.tape.vars(Source::Param).collect::<Vec<_>>() {
+        self.replaced(&[Source::Param], params)
+    }
+
+    fn replaced(&mut self, sources: &[Source], values: &Params) -> Result<()> {
+        for var in self.tape.vars_of(sources) {
             let value = &self.tape.values()[var.index()];
             let tensor =
-                params.get(&value.name).ok_or_else(|| Error::shape("plan", format!("no parameter {}", value.name)))?;
+                values.get(&value.name).ok_or_else(|| Error::shape("plan", format!("no value {}", value.name)))?;
             if *tensor.shape() != value.shape {
                 let message = format!("expected {} of shape {}, got {}", value.name, value.shape, tensor.shape());
                 return Err(Error::shape("plan", message));
@@ -115,13 +119,33 @@ impl Plan {
     /// # Errors
     /// As [`Plan::read`].
     pub fn params(&mut self) -> Result<Params> {
-        let mut params = Params::default();
-        for var in self.tape.vars(Source::Param).collect::<Vec<_>>() {
+        self.copied(&[Source::Param])
+    }
+
+    /// Copies all that a step leaves to the next one to the host: parameters and states.
+    ///
+    /// # Errors
+    /// As [`Plan::read`].
+    pub fn lasting(&mut self) -> Result<Params> {
+        self.copied(&[Source::Param, Source::State])
+    }
+
+    /// Replaces parameters and states by those of [`Plan::lasting`]; inputs and computed values stay.
+    ///
+    /// # Errors
+    /// As [`Plan::set_params`].
+    pub fn set_lasting(&mut self, values: &Params) -> Result<()> {
+        self.replaced(&[Source::Param, Source::State], values)
+    }
+
+    fn copied(&mut self, sources: &[Source]) -> Result<Params> {
+        let mut values = Params::default();
+        for var in self.tape.vars_of(sources) {
             let data = self.read(var)?;
             let value = &self.tape.values()[var.index()];
-            params.push(value.name.clone(), Tensor::new(value.shape.clone(), data)?);
+            values.push(value.name.clone(), Tensor::new(value.shape.clone(), data)?);
         }
-        Ok(params)
+        Ok(values)
     }
 
     /// Fills every computed value with NaN, so that a kernel that leaves an element unwritten is seen.

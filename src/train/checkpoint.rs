@@ -1,4 +1,6 @@
 //! Weights as safetensors: f32, PyTorch's layouts and names (`spectral.0.weight [out, in, kh, kw]`, `fc1.weight [out, in]`).
+//!
+//! The [state](super::state) of an unfinished training is kept the same way.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,6 +18,11 @@ use crate::files;
 /// # Errors
 /// [`Error::Io`] if the disk refuses.
 pub fn write(path: &Path, params: &Params) -> Result<()> {
+    write_with(path, params, &[])
+}
+
+/// As [`write`], with lines of text besides.
+pub(super) fn write_with(path: &Path, params: &Params, texts: &[(&str, String)]) -> Result<()> {
     let views: Vec<(&str, TensorView)> = params
         .iter()
         .map(|(name, tensor)| {
@@ -24,7 +31,8 @@ pub fn write(path: &Path, params: &Params) -> Result<()> {
             view.map(|view| (name, view)).map_err(|error| Error::data(path, error.to_string()))
         })
         .collect::<Result<_>>()?;
-    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let texts = texts.iter().map(|(name, text)| (name.to_string(), text.clone()));
+    let metadata: HashMap<String, String> = texts.chain([("format".to_string(), "pt".to_string())]).collect();
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| Error::data(path, error.to_string()))?;
     files::replace(path, &bytes)
 }
@@ -34,11 +42,17 @@ pub fn write(path: &Path, params: &Params) -> Result<()> {
 /// # Errors
 /// [`Error::Io`] if it cannot be read; [`Error::Data`] if it is no safetensors file or belongs to another net.
 pub fn read(path: &Path, tape: &Tape) -> Result<Params> {
+    Ok(read_with(path, tape, &[Source::Param])?.0)
+}
+
+/// As [`read`], but values of all `sources`; with the lines of text besides.
+pub(super) fn read_with(path: &Path, tape: &Tape, sources: &[Source]) -> Result<(Params, HashMap<String, String>)> {
     let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|error| Error::data(path, format!("not a checkpoint (safetensors): {error}")))?;
+    let broken = |error| Error::data(path, format!("not a checkpoint (safetensors): {error}"));
+    let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
     let mut params = Params::default();
-    for var in tape.vars(Source::Param) {
+    for var in tape.vars_of(sources) {
         let value = &tape.values()[var.index()];
         let other = |what: String| Error::data(path, format!("a checkpoint of another model: {what}"));
         let view = file.tensor(&value.name).map_err(|_| other(format!("it has no {}", value.name)))?;
@@ -59,7 +73,7 @@ pub fn read(path: &Path, tape: &Tape) -> Result<Params> {
             format!("a checkpoint of another model: it has {extra}, which this net has not"),
         ));
     }
-    Ok(params)
+    Ok((params, metadata.metadata().clone().unwrap_or_default()))
 }
 
 #[cfg(test)]

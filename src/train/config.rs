@@ -83,6 +83,9 @@ pub struct Config {
     pub epsilon: f64,
     /// Passes over the training set.
     pub epochs: u32,
+    /// Earlier epochs after which the net is tested as it is after the last, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub milestones: Vec<u32>,
     /// Segments of a step.
     pub batch: usize,
     /// Seed of weights, shuffles and dropout.
@@ -166,6 +169,7 @@ impl Config {
             beta2: adam.beta2,
             epsilon: adam.epsilon,
             epochs: 100,
+            milestones: Vec::new(),
             batch: 15,
             seed: 1,
             fuse: true,
@@ -179,6 +183,13 @@ impl Config {
             (Preset::Report, Kind::Cqt) => 3e-5,
             _ => LEARNING_RATE,
         }
+    }
+
+    /// Takes those of `epochs` that come before the last epoch as milestones.
+    pub fn set_milestones(&mut self, epochs: &[u32]) {
+        self.milestones = epochs.iter().filter(|&&epochs| epochs < self.epochs).copied().collect();
+        self.milestones.sort_unstable();
+        self.milestones.dedup();
     }
 
     /// The net for `classes` classes.
@@ -234,6 +245,9 @@ impl Config {
             c if !(0.0..1.0).contains(&c.beta2) => refuse("beta2", &c.beta2, "a number from 0 up to but not 1"),
             c if !positive(c.epsilon) => refuse("epsilon", &c.epsilon, "a positive number"),
             c if c.epochs == 0 => refuse("epochs", &c.epochs, "1 or more"),
+            c if c.milestones.iter().any(|&epochs| epochs == 0 || epochs >= c.epochs) => {
+                refuse("milestones", &format!("{:?}", c.milestones), "epochs from 1 to before the last")
+            }
             c if c.batch == 0 || c.batch > 4096 => refuse("batch", &c.batch, "1 to 4096"),
             c if c.data.segments == 0 || c.data.segments > 10_000 => refuse("segments", &c.data.segments, "1 to 10000"),
             c if c.data.synthetic_tracks < 2 || c.data.synthetic_tracks > 10_000 => {

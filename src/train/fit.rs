@@ -18,6 +18,7 @@ use super::checkpoint;
 use super::config::Config;
 use super::evaluate::{self, Evaluation, Evaluator};
 use super::program::TrainProgram;
+use super::state::{Reached, State};
 
 /// One line of `metrics.csv`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,14 +35,16 @@ pub struct Epoch {
     pub test_accuracy: f64,
 }
 
-/// What a training leaves.
+/// What a training leaves at its end or at a milestone.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Every epoch.
     pub epochs: Vec<Epoch>,
-    /// The test set under the final weights.
+    /// The test set under the weights.
     pub evaluation: Evaluation,
-    /// The final weights.
+    /// The test segments' logits `[N, classes]`.
+    pub logits: Vec<f32>,
+    /// The weights.
     pub params: Params,
     /// Steps taken.
     pub steps: u32,
@@ -49,22 +52,46 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
-/// Who watches a training.
+/// Who watches a training, and who may stop it.
 pub trait Observer {
     /// After every step: its number within the epoch, and how many there are.
     fn step(&mut self, epoch: u32, step: usize, steps: usize);
 
-    /// After every epoch, with all epochs so far and the weights.
+    /// After every epoch, with all epochs so far.
     ///
     /// # Errors
     /// Whatever saving them meets; it ends the training.
-    fn epoch(&mut self, epochs: &[Epoch], params: &Params) -> Result<()>;
+    fn epoch(&mut self, epochs: &[Epoch]) -> Result<()>;
+
+    /// Whether to stop, asked after every step.
+    fn stops(&self) -> bool {
+        false
+    }
 }
 
-/// For cross-checks with other programs: the weights before the first step, and every step's loss and batch.
+/// Who keeps what a training makes, so that nothing is lost.
+pub trait Keeper: Observer {
+    /// Whether it is time to keep the state, asked after every epoch.
+    fn wants_state(&self) -> bool;
+
+    /// The state after an epoch, or after the step that was the last one before a stop.
+    ///
+    /// # Errors
+    /// Whatever keeping it meets; it ends the training.
+    fn state(&mut self, state: &State) -> Result<()>;
+
+    /// What the training would leave if it ended here, at one of the configuration's milestones.
+    ///
+    /// # Errors
+    /// Whatever keeping it meets; it ends the training.
+    fn milestone(&mut self, outcome: &Outcome) -> Result<()>;
+}
+
+/// What a training does besides.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Folder for `init.safetensors` and `steps.csv`.
+    /// For cross-checks with other programs: folder for `init.safetensors` (the weights before the first step) and
+    /// `steps.csv` (every step's loss and batch).
     pub trace: Option<PathBuf>,
     /// Stop after so many steps.
     pub max_steps: Option<u32>,
@@ -78,24 +105,35 @@ fn fold_seed(seed: u64) -> u32 {
     (seed ^ (seed >> 32)) as u32
 }
 
-/// Trains and evaluates one net.
+/// The program of a training step of `config` on `dataset`.
 ///
 /// # Errors
-/// [`Error::Config`] for nonsense in `config`; [`Error::Training`] if the loss diverges; those of device and disk.
+/// Those of recording: spectrograms too small for the net.
+pub fn program(config: &Config, dataset: &Dataset) -> Result<TrainProgram> {
+    let meta = &dataset.meta;
+    let net = config.net(meta.classes.len());
+    let program = TrainProgram::record(&net, [config.batch, meta.bins, meta.frames], config.l1, config.adam())?;
+    Ok(program.fused(config.fuse))
+}
+
+/// Trains and evaluates one net, from the start or from the state `from` of the same training.
+///
+/// # Errors
+/// [`Error::Config`] for nonsense in `config`; [`Error::Training`] if the loss diverges; [`Error::Interrupted`] if
+/// `keeper` stops it; those of device and disk.
 pub fn fit(
     config: &Config,
     dataset: &Dataset,
     device: &Device,
     options: &Options,
-    observer: &mut dyn Observer,
+    from: Option<&State>,
+    keeper: &mut dyn Keeper,
 ) -> Result<Outcome> {
     config.check()?;
     let started = Instant::now();
     let meta = &dataset.meta;
     let net = config.net(meta.classes.len());
-    let size = meta.bins * meta.frames;
-    let program = TrainProgram::record(&net, [config.batch, meta.bins, meta.frames], config.l1, config.adam())?
-        .fused(config.fuse);
+    let program = program(config, dataset)?;
     let init = nn::initialise(&program.tape, config.seed)?;
     let mut plan = Plan::new(&program.tape, device, &init)?;
     let mut evaluator = Evaluator::new(&net, [meta.bins, meta.frames], config.fuse, device, &init)?;
@@ -103,28 +141,44 @@ pub fn fit(
 
     let steps_per_epoch = dataset.train.len().div_ceil(config.batch);
     let max_steps = options.max_steps.unwrap_or(u32::MAX);
-    let mut epochs = Vec::new();
-    let mut batch = Batch::new(config.batch, size);
-    let (mut step, mut logits, mut params) = (0u32, Vec::new(), init);
-    for epoch in 1..=config.epochs {
-        plan.write(program.loss_sum, &[0.0])?;
-        plan.write(program.correct_sum, &[0.0])?;
+    let Reached { mut step, mut epochs, seconds: before } = from.map_or_else(Reached::default, |s| s.reached.clone());
+    // A state between two epochs stands at the first step of the next one.
+    let skipped = (step as usize).checked_sub(epochs.len() * steps_per_epoch);
+    let unfinished = |steps: &usize| *steps <= steps_per_epoch && epochs.len() < config.epochs as usize;
+    let mut skipped = skipped.filter(unfinished).ok_or_else(|| {
+        let message = format!("its state is of step {step} after {} epochs, which is not of this run", epochs.len());
+        Error::Training(message)
+    })?;
+    if let Some(state) = from {
+        plan.set_lasting(&state.values)?;
+    }
+    let mut batch = Batch::new(config.batch, meta.bins * meta.frames);
+    loop {
+        let epoch = epochs.len() as u32 + 1;
+        if skipped == 0 {
+            plan.write(program.loss_sum, &[0.0])?;
+            plan.write(program.correct_sum, &[0.0])?;
+        }
         let order = split::shuffled(dataset.train.len(), config.seed, epoch as usize);
-        let (mut learning_rate, mut seen) = (0.0, 0);
-        for (number, rows) in order.chunks(config.batch).enumerate() {
+        for (number, rows) in order.chunks(config.batch).enumerate().skip(std::mem::take(&mut skipped)) {
             if step == max_steps {
                 break;
             }
             step += 1;
-            learning_rate = config.learning_rate_at(step, epoch);
+            let learning_rate = config.learning_rate_at(step, epoch);
             batch.fill(&dataset.train, rows);
             let inputs = [(program.spectrograms, &batch.spectrograms[..]), (program.labels, &batch.labels[..])];
             plan.step(&inputs, &Step::new(step, fold_seed(config.seed), learning_rate, (config.beta1, config.beta2)))?;
             if let Some(trace) = &mut trace {
                 trace.step(step, plan.read(program.loss)?[0], learning_rate, rows);
             }
-            seen += rows.len();
-            observer.step(epoch, number + 1, steps_per_epoch);
+            keeper.step(epoch, number + 1, steps_per_epoch);
+            if keeper.stops() {
+                let reached = Reached { step, epochs, seconds: before + started.elapsed().as_secs_f64() };
+                keeper.state(&State { reached, values: plan.lasting()? })?;
+                let message = format!("stopped after step {} of {steps_per_epoch} of epoch {epoch}", number + 1);
+                return Err(Error::Interrupted(message));
+            }
         }
         let loss = f64::from(plan.read(program.loss_sum)?[0]);
         let correct = f64::from(plan.read(program.correct_sum)?[0]);
@@ -133,25 +187,33 @@ pub fn fit(
                 format!("training diverged in epoch {epoch}: the loss is {loss:e}; try a lower learning rate");
             return Err(Error::Training(message));
         }
-        params = plan.params()?;
-        logits = evaluator.logits(&params, &dataset.test)?;
+        let params = plan.params()?;
+        let logits = evaluator.logits(&params, &dataset.test)?;
+        let seen = ((step as usize - epochs.len() * steps_per_epoch) * config.batch).min(order.len());
         epochs.push(Epoch {
             epoch,
-            learning_rate,
+            learning_rate: config.learning_rate_at(step.max(1), epoch),
             loss,
             train_accuracy: 100.0 * correct / seen.max(1) as f64,
             test_accuracy: evaluate::raw_accuracy(&logits, &dataset.test.labels),
         });
-        observer.epoch(&epochs, &params)?;
-        if step == max_steps {
-            break;
+        keeper.epoch(&epochs)?;
+        let last = epoch == config.epochs || step == max_steps;
+        let seconds = before + started.elapsed().as_secs_f64();
+        if last || config.milestones.contains(&epoch) {
+            let evaluation = evaluate::evaluate(&logits, &dataset.test, meta.classes.len());
+            let outcome = Outcome { epochs: epochs.clone(), evaluation, logits, params, steps: step, seconds };
+            if last {
+                trace.map(Trace::finish).transpose()?;
+                return Ok(outcome);
+            }
+            keeper.milestone(&outcome)?;
+        }
+        if keeper.wants_state() {
+            let reached = Reached { step, epochs: epochs.clone(), seconds };
+            keeper.state(&State { reached, values: plan.lasting()? })?;
         }
     }
-    if let Some(trace) = trace {
-        trace.finish()?;
-    }
-    let evaluation = evaluate::evaluate(&logits, &dataset.test, meta.classes.len());
-    Ok(Outcome { epochs, evaluation, params, steps: step, seconds: started.elapsed().as_secs_f64() })
 }
 
 /// One batch as the step reads it; rows beyond the data are masked.

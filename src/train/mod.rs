@@ -5,7 +5,8 @@
 pub mod checkpoint;
 pub mod config;
 pub mod evaluate;
-
+mod events;
 pub mod fit;
 pub mod program;
 pub mod results;
+pub mod state;

@@ -1,6 +1,11 @@
-//! The run's folder: `run.toml`, `metrics.csv`, `checkpoint.safetensors`, `results.json`, `confusion.csv`.
+//! The run's folder: `run.toml`, `metrics.csv`, `checkpoint.safetensors`, `results.json`, `segments.csv`,
+//! `confusion.csv`; for an earlier milestone `results-100.json` and so on; while it is unfinished `state.safetensors`.
+//!
+//! `results.json` comes last: where it is, the run is finished.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +14,13 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::models::Architecture;
-use crate::tensor::Params;
 
 use super::checkpoint;
 use super::config::{Config, Preset};
 use super::evaluate::{Accuracies, Evaluation, TrackPrediction};
-use super::fit::{self, Epoch, Observer, Options, Outcome};
+use super::events::Events;
+use super::fit::{self, Epoch, Keeper, Observer, Options, Outcome};
+use super::state::State;
 
 /// What a net was trained and tested on, in numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -107,7 +113,7 @@ impl Results {
     }
 }
 
-/// A finished run with its curve.
+/// A finished run with its curve, or a run up to one of its milestones.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// Its folder.
@@ -116,13 +122,49 @@ pub struct Run {
     pub config: Config,
     /// Its results.
     pub results: Results,
-    /// Its curve.
+    /// Its curve, up to there.
     pub epochs: Vec<Epoch>,
+    /// Whether results are those of an earlier milestone than the last epoch.
+    pub earlier: bool,
 }
 
-/// Saves weights and curve after every epoch, and passes everything on.
+impl Run {
+    /// The file `name.extension` of these results: `results.json`, or `results-100.json` where the run went on.
+    fn file(&self, name: &str, extension: &str) -> PathBuf {
+        self.folder.join(file_name(name, self.earlier.then_some(self.results.epochs), extension))
+    }
+}
+
+/// `name.extension`, or `name-milestone.extension`.
+fn file_name(name: &str, milestone: Option<u32>, extension: &str) -> String {
+    match milestone {
+        None => format!("{name}.{extension}"),
+        Some(epochs) => format!("{name}-{epochs}.{extension}"),
+    }
+}
+
+/// One test segment as the net saw it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SegmentPrediction {
+    /// Its track's name.
+    pub track: String,
+    /// Its number within the track, from 0.
+    pub segment: u32,
+    /// Its class.
+    pub label: u32,
+    /// One a class.
+    pub logits: Vec<f32>,
+}
+
+/// Where a run is kept while it is made: its folder, and who watches.
 struct Saving<'a> {
     folder: &'a Path,
+    config: &'a Config,
+    dataset: &'a Dataset,
+    device: &'a str,
+    save_every: Duration,
+    saved: Instant,
+    events: Option<Events>,
     inner: &'a mut dyn Observer,
 }
 
@@ -131,32 +173,131 @@ impl Observer for Saving<'_> {
         self.inner.step(epoch, step, steps);
     }
 
-    fn epoch(&mut self, epochs: &[Epoch], params: &Params) -> Result<()> {
-        checkpoint::write(&self.folder.join("checkpoint.safetensors"), params)?;
-        write_metrics(&self.folder.join("metrics.csv"), epochs)?;
-        self.inner.epoch(epochs, params)
+    fn epoch(&mut self, epochs: &[Epoch]) -> Result<()> {
+        write_metrics(&self.folder.join(METRICS), epochs)?;
+        if let (Some(events), Some(last)) = (&mut self.events, epochs.last()) {
+            events.write(last)?;
+        }
+        self.inner.epoch(epochs)
+    }
+
+    fn stops(&self) -> bool {
+        self.inner.stops()
     }
 }
 
-/// Trains one net into the (existing) `folder`. Weights and curve are saved after every epoch.
+impl Keeper for Saving<'_> {
+    fn wants_state(&self) -> bool {
+        self.saved.elapsed() >= self.save_every
+    }
+
+    fn state(&mut self, state: &State) -> Result<()> {
+        state.write(&self.folder.join(STATE))?;
+        self.saved = Instant::now();
+        Ok(())
+    }
+
+    fn milestone(&mut self, outcome: &Outcome) -> Result<()> {
+        self.write(outcome, Some(outcome.epochs.len() as u32)).map(drop)
+    }
+}
+
+impl Saving<'_> {
+    /// Writes what a table needs of `outcome`, the results last.
+    fn write(&self, outcome: &Outcome, milestone: Option<u32>) -> Result<Results> {
+        let results = Results::new(self.config, self.dataset, outcome, self.device);
+        let path = |name, extension| self.folder.join(file_name(name, milestone, extension));
+        write_segments(&path("segments", "csv"), self.dataset, &outcome.logits)?;
+        write_confusion(&path("confusion", "csv"), &results)?;
+        if milestone.is_none() {
+            checkpoint::write(&self.folder.join(CHECKPOINT), &outcome.params)?;
+        }
+        files::replace_json(&path("results", "json"), &results)?;
+        Ok(results)
+    }
+}
+
+const RUN: &str = "run.toml";
+const METRICS: &str = "metrics.csv";
+const CHECKPOINT: &str = "checkpoint.safetensors";
+const STATE: &str = "state.safetensors";
+const RESULTS: &str = "results.json";
+
+/// How a run is kept.
+#[derive(Clone, Debug)]
+pub struct Saves {
+    /// The state is written after the first epoch that ends so long after the last time.
+    pub every: Duration,
+    /// Whether the curve is also written as TensorBoard's event files.
+    pub tensorboard: bool,
+}
+
+impl Default for Saves {
+    fn default() -> Self {
+        Saves { every: Duration::from_secs(30), tensorboard: false }
+    }
+}
+
+/// Trains one net into the (existing) `folder`, from the state that an earlier attempt left there, if any.
+///
+/// The curve is saved after every epoch, the state now and then and when `observer` stops the training.
 ///
 /// # Errors
-/// Those of [`fit::fit`].
+/// Those of [`fit::fit`]; [`Error::Data`] if the folder is that of another run or its state is damaged.
 pub fn train(
     folder: &Path,
     config: &Config,
     dataset: &Dataset,
     device: (&Device, &str),
     options: &Options,
+    saves: &Saves,
     observer: &mut dyn Observer,
 ) -> Result<Run> {
-    let text = toml::to_string(config).map_err(|error| Error::Config(error.to_string()))?;
-    files::replace(&folder.join("run.toml"), text.as_bytes())?;
-    let outcome = fit::fit(config, dataset, device.0, options, &mut Saving { folder, inner: observer })?;
-    let results = Results::new(config, dataset, &outcome, device.1);
-    write_confusion(&folder.join("confusion.csv"), &results)?;
-    files::replace_json(&folder.join("results.json"), &results)?;
-    Ok(Run { folder: folder.to_path_buf(), config: config.clone(), results, epochs: outcome.epochs })
+    let path = folder.join(RUN);
+    if path.exists() {
+        let found = read_config(&path)?;
+        if found != *config {
+            return Err(Error::data(&path, "of a run with other settings; name another folder"));
+        }
+    } else {
+        let text = toml::to_string(config).map_err(|error| Error::Config(error.to_string()))?;
+        files::replace(&path, text.as_bytes())?;
+    }
+    let path = folder.join(STATE);
+    let state = match path.exists() {
+        true => Some(State::read(&path, &fit::program(config, dataset)?.tape)?),
+        false => None,
+    };
+    let done = state.as_ref().map_or(&[][..], |state| &state.reached.epochs);
+    let events = saves.tensorboard.then(|| Events::start(folder, done)).transpose()?;
+    let (save_every, saved) = (saves.every, Instant::now());
+    let mut saving = Saving { folder, config, dataset, device: device.1, save_every, saved, events, inner: observer };
+    let outcome = fit::fit(config, dataset, device.0, options, state.as_ref(), &mut saving)?;
+    let results = saving.write(&outcome, None)?;
+    if let Err(error) = std::fs::remove_file(&path) {
+        if error.kind() != ErrorKind::NotFound {
+            return Err(Error::io("cannot remove", &path)(error));
+        }
+    }
+    Ok(Run { folder: folder.to_path_buf(), config: config.clone(), results, epochs: outcome.epochs, earlier: false })
+}
+
+/// Whether `folder` holds a finished run.
+pub fn is_finished(folder: &Path) -> bool {
+    folder.join(RESULTS).is_file()
+}
+
+/// Whether `folder` holds the state of an unfinished run.
+pub fn has_state(folder: &Path) -> bool {
+    folder.join(STATE).is_file()
+}
+
+/// Removes a run that came to nothing: one without a state or results.
+pub fn discard(folder: &Path) {
+    if !is_finished(folder) && !has_state(folder) {
+        [RUN, METRICS].iter().for_each(|name| drop(std::fs::remove_file(folder.join(name))));
+        files::discard(folder);
+    }
 }
 
 /// Reads a `run.toml`.
@@ -178,22 +319,77 @@ pub fn read_config(path: &Path) -> Result<Config> {
 /// # Errors
 /// [`Error::Config`] if there is no such folder; [`Error::Io`] or [`Error::Data`] if a file is missing or damaged.
 pub fn read(folder: &Path) -> Result<Run> {
-    if !folder.join("run.toml").is_file() {
+    if !folder.join(RUN).is_file() {
         let message =
             format!("{}: not a run's folder (it has no run.toml); give the folder that train wrote", folder.display());
         return Err(Error::Config(message));
     }
-    if !folder.join("results.json").is_file() {
+    if !is_finished(folder) {
         return Err(Error::data(folder, "not a finished run (it has no results.json); train again with its run.toml"));
     }
-    let path = folder.join("metrics.csv");
+    let path = folder.join(METRICS);
     let file = std::fs::File::open(&path).map_err(Error::io("cannot read", &path))?;
     let epochs = csv::Reader::from_reader(file).into_deserialize().collect::<std::result::Result<_, _>>();
     Ok(Run {
         folder: folder.to_path_buf(),
-        config: read_config(&folder.join("run.toml"))?,
-        results: files::read_json(&folder.join("results.json"))?,
+        config: read_config(&folder.join(RUN))?,
+        results: files::read_json(&folder.join(RESULTS))?,
         epochs: epochs.map_err(|error| Error::data(&path, error.to_string()))?,
+        earlier: false,
+    })
+}
+
+/// Reads a finished run's folder, at every milestone: the earliest first, the end last.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_all(folder: &Path) -> Result<Vec<Run>> {
+    let last = read(folder)?;
+    let mut runs = Vec::new();
+    for place in 0..last.epochs.len().saturating_sub(1) {
+        let path = folder.join(file_name("results", Some(last.epochs[place].epoch), "json"));
+        if path.is_file() {
+            let (results, epochs) = (files::read_json(&path)?, last.epochs[..=place].to_vec());
+            runs.push(Run { results, epochs, earlier: true, ..last.clone() });
+        }
+    }
+    runs.push(last);
+    Ok(runs)
+}
+
+/// Reads the logits of a run's test segments, in the order of the test set: those of a track stand together.
+///
+/// # Errors
+/// [`Error::Io`] if there is no such file: a run of an older version; [`Error::Data`] if it is damaged.
+pub fn segments(run: &Run) -> Result<Vec<SegmentPrediction>> {
+    let path = run.file("segments", "csv");
+    let file = std::fs::File::open(&path).map_err(Error::io("cannot read", &path))?;
+    let classes = run.results.data.classes.len();
+    let mut segments = Vec::new();
+    for row in csv::Reader::from_reader(file).deserialize() {
+        let (track, segment, label, logits): (String, u32, u32, Vec<f32>) =
+            row.map_err(|error| Error::data(&path, error.to_string()))?;
+        if logits.len() != classes || label as usize >= classes || !logits.iter().all(|z| z.is_finite()) {
+            let message = format!("line {}: not a segment of {classes} classes", segments.len() + 2);
+            return Err(Error::data(&path, message));
+        }
+        segments.push(SegmentPrediction { track, segment, label, logits });
+    }
+    Ok(segments)
+}
+
+fn write_segments(path: &Path, dataset: &Dataset, logits: &[f32]) -> Result<()> {
+    let (test, classes) = (&dataset.test, &dataset.meta.classes);
+    write_csv(path, |writer| {
+        let fixed = ["track", "segment", "label"].map(String::from);
+        writer.write_record(fixed.into_iter().chain(classes.iter().map(|class| format!("logit of {class}"))))?;
+        let mut number = 0u32;
+        for (row, logits) in logits.chunks_exact(classes.len()).enumerate() {
+            number = if row > 0 && test.tracks[row] == test.tracks[row - 1] { number + 1 } else { 0 };
+            let name = &test.track_names[test.tracks[row] as usize];
+            writer.serialize((name, number, test.labels[row], logits))?;
+        }
+        Ok(())
     })
 }
 

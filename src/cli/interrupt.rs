@@ -1,0 +1,30 @@
+//! Ctrl-C (and SIGTERM, which schedulers send): the first time work stops once all is saved, the second time at once.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, Result};
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// The exit code of a program that was interrupted, as shells have it.
+pub const EXIT_CODE: u8 = 130;
+
+/// From now on the first interruption only asks to stop.
+///
+/// # Errors
+/// The system has no such signals to give.
+pub fn listen() -> Result<()> {
+    let listening = ctrlc::set_handler(|| {
+        if ASKED.swap(true, Ordering::Relaxed) {
+            std::process::exit(EXIT_CODE.into());
+        }
+        let _ = writeln!(std::io::stderr(), "stopping once this step is saved; interrupt again to stop at once");
+    });
+    listening.map_err(|error| Error::Config(format!("cannot listen for Ctrl-C: {error}")))
+}
+
+/// Whether to stop.
+pub fn is_asked() -> bool {
+    ASKED.load(Ordering::Relaxed)
+}

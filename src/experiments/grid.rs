@@ -1,0 +1,393 @@
+//! The study as a list of trainings: which table needs which, each of them once.
+//!
+//! Tables overlap (log-mel with ReLU is a row of four of them), so that a table names its cells and the grid holds every
+//! cell once. Read [`Table::variations`] first.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::audio::Kind;
+use crate::data::prepared;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::models::Architecture;
+use crate::nn::Activation;
+use crate::train::config::{Config, Schedule};
+
+/// The nets of every table, in its order.
+pub const MODELS: [Architecture; 2] = [Architecture::Shallow, Architecture::Deep];
+
+/// Epochs on the built-in corpus: both nets are far above chance after so many, within minutes on two cores.
+pub const SYNTHETIC_EPOCHS: u32 = 10;
+
+/// Tracks a genre of the built-in corpus.
+pub const SYNTHETIC_TRACKS: usize = 16;
+
+/// A table of the study.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Table {
+    /// the nets as described, on log-mel spectrograms (report, section VII; paper, table 2)
+    Replication,
+    /// constant-Q spectrograms, a decaying learning rate, and both (report, section X.C)
+    Improvements,
+    /// the same nets trained on stretched and shifted tracks too (paper, table 2)
+    Augmentation,
+    /// constant-Q over seven whole octaves: 84 rows instead of 80 (the report's future work)
+    Bins,
+    /// log-mel, constant-Q, linear and wavelet spectrograms
+    Representations,
+    /// tanh, ReLU and LeakyReLU after every convolution
+    Activations,
+}
+
+/// What a row of a table changes of the settings that it starts from.
+#[derive(Clone, Copy, Debug, Default)]
+struct Variation {
+    front_end: Option<(Kind, Option<usize>)>,
+    schedule: Option<Schedule>,
+    activation: Option<Activation>,
+    augment: bool,
+}
+
+impl Variation {
+    fn front_end(kind: Kind) -> Self {
+        Variation { front_end: Some((kind, None)), ..Self::default() }
+    }
+
+    /// Changes `config`; the learning rate follows the front end unless it is `fixed`.
+    fn apply(&self, config: &mut Config, fixed: bool) {
+        if let Some((kind, bins)) = self.front_end {
+            if kind != config.data.front_end.kind() {
+                config.data.front_end = kind.into();
+                if !fixed {
+                    config.learning_rate = config.preset_learning_rate();
+                }
+            }
+            if let Some(bins) = bins {
+                config.data.front_end = config.data.front_end.clone().with_bins(bins);
+            }
+        }
+        config.schedule = self.schedule.unwrap_or(config.schedule);
+        config.activation = self.activation.unwrap_or(config.activation);
+        config.data.augment |= self.augment;
+    }
+}
+
+impl Table {
+    /// Every table, in the study's order.
+    pub const ALL: [Table; 6] = [
+        Table::Replication,
+        Table::Improvements,
+        Table::Augmentation,
+        Table::Bins,
+        Table::Representations,
+        Table::Activations,
+    ];
+
+    /// Its heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Table::Replication => "Replication",
+            Table::Improvements => "Improvements: CQT, EXP, and both",
+            Table::Augmentation => "Augmentation",
+            Table::Bins => "Constant-Q: 80 and 84 rows",
+            Table::Representations => "Representations",
+            Table::Activations => "Activations",
+        }
+    }
+
+    /// The epochs after which the nets are tested: those published, where there are any.
+    fn epochs(self) -> &'static [u32] {
+        match self {
+            Table::Replication | Table::Improvements | Table::Bins => &[100, 200],
+            Table::Augmentation | Table::Representations | Table::Activations => &[100],
+        }
+    }
+
+    /// Its rows: what each changes of the settings, but for the nets, seeds and splits, which every table varies.
+    fn variations(self) -> Vec<Variation> {
+        let plain = Variation::default();
+        let exp = Variation { schedule: Some(Schedule::Exp), ..plain };
+        let cqt = Variation::front_end(Kind::Cqt);
+        match self {
+            Table::Replication => vec![plain],
+            Table::Improvements => vec![cqt, exp, Variation { schedule: exp.schedule, ..cqt }],
+            Table::Augmentation => vec![plain, Variation { augment: true, ..plain }],
+            Table::Bins => vec![cqt, Variation { front_end: Some((Kind::Cqt, Some(84))), ..plain }],
+            Table::Representations => [Kind::Mel, Kind::Cqt, Kind::Linear, Kind::Cwt].map(Variation::front_end).into(),
+            Table::Activations => [Activation::Tanh, Activation::Relu, Activation::LeakyRelu]
+                .map(|activation| Variation { activation: Some(activation), ..plain })
+                .into(),
+        }
+    }
+}
+
+/// One training, with a row at each of its milestones and one at its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Its folder within the study's: `deep-cqt-exp-seed2`.
+    pub name: String,
+    /// Every setting.
+    pub config: Config,
+}
+
+/// Which cells a table shows, and after how many epochs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listed {
+    /// The table.
+    pub table: Table,
+    /// Its rows' epochs.
+    pub epochs: Vec<u32>,
+    /// Names of its cells.
+    pub cells: Vec<String>,
+}
+
+/// All that a study trains: `grid.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Grid {
+    /// The tables, in order.
+    pub tables: Vec<Listed>,
+    /// Their cells, each once; those on the same data follow one another.
+    pub cells: Vec<Cell>,
+}
+
+/// What is asked of a grid.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Which tables.
+    pub tables: &'a [Table],
+    /// The settings that every row starts from, one a net, seed, fold and front end asked for.
+    pub bases: &'a [Config],
+    /// Epochs of all rows, instead of the tables' own.
+    pub epochs: &'a [u32],
+    /// Whether the learning rate was given, and does not follow the front end.
+    pub fixed_learning_rate: bool,
+}
+
+/// The grid's file within the study's folder.
+const FILE: &str = "grid.json";
+
+impl Grid {
+    /// The cells of the tables asked for.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings that make no sense, or for front ends that a prepared file does not hold.
+    pub fn new(request: &Request) -> Result<Self> {
+        let mut grid = Grid::default();
+        for &table in request.tables {
+            let own = if request.epochs.is_empty() { table.epochs() } else { request.epochs };
+            let mut epochs = own.to_vec();
+            epochs.sort_unstable();
+            epochs.dedup();
+            let mut listed = Listed { table, cells: Vec::new(), epochs };
+            for base in request.bases {
+                for variation in table.variations() {
+                    let mut config = base.clone();
+                    variation.apply(&mut config, request.fixed_learning_rate);
+                    config.epochs = listed.epochs.last().copied().unwrap_or(config.epochs);
+                    config.set_milestones(&listed.epochs);
+                    config.check()?;
+                    check_prepared(base, &config)?;
+                    let name = grid.add(config, request.bases);
+                    if !listed.cells.contains(&name) {
+                        listed.cells.push(name);
+                    }
+                }
+            }
+            grid.tables.push(listed);
+        }
+        grid.group_by_data();
+        Ok(grid)
+    }
+
+    /// Adds a cell, or more milestones to the one that is there; gives its name.
+    fn add(&mut self, config: Config, bases: &[Config]) -> String {
+        let timeless = |config: &Config| Config { epochs: 1, milestones: Vec::new(), ..config.clone() };
+        if let Some(cell) = self.cells.iter_mut().find(|cell| timeless(&cell.config) == timeless(&config)) {
+            let own = &mut cell.config;
+            let all = [&own.milestones, &[own.epochs][..], &config.milestones, &[config.epochs]].concat();
+            own.epochs = own.epochs.max(config.epochs);
+            own.set_milestones(&all);
+            return cell.name.clone();
+        }
+        let stem = name(&config, bases);
+        let taken = |name: &str| self.cells.iter().any(|cell| cell.name == name);
+        let numbered = (2..).map(|number| format!("{stem}-{number}"));
+        let name = std::iter::once(stem.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(stem);
+        self.cells.push(Cell { name: name.clone(), config });
+        name
+    }
+
+    /// Puts cells on the same data together, so that they are loaded once; data come in the order of first need.
+    fn group_by_data(&mut self) {
+        let mut grouped: Vec<Cell> = Vec::with_capacity(self.cells.len());
+        while !self.cells.is_empty() {
+            let data = self.cells[0].config.data.clone();
+            let (now, later) = std::mem::take(&mut self.cells).into_iter().partition(|cell| cell.config.data == data);
+            grouped.extend::<Vec<Cell>>(now);
+            self.cells = later;
+        }
+        self.cells = grouped;
+    }
+
+    /// Writes it into the study's folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the disk refuses.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        files::replace_json(&folder.join(FILE), self)
+    }
+
+    /// Removes its file from the study's folder.
+    pub fn remove(folder: &Path) {
+        let _ = std::fs::remove_file(folder.join(FILE));
+    }
+
+    /// Whether `folder` is that of a study.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(FILE).is_file()
+    }
+
+    /// Reads the grid of the study in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the folder is none of a study's; [`Error::Io`] or [`Error::Data`] if the file is damaged.
+    pub fn read(folder: &Path) -> Result<Self> {
+        if !Grid::is_in(folder) {
+            let message = format!(
+                "{}: not a study's folder (it has no {FILE}); give the folder that reproduce wrote",
+                folder.display()
+            );
+            return Err(Error::Config(message));
+        }
+        let path = folder.join(FILE);
+        let grid: Grid = files::read_json(&path)?;
+        for cell in &grid.cells {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+            if cell.name.starts_with('.') || cell.name.is_empty() || !cell.name.chars().all(plain) {
+                return Err(Error::data(&path, format!("{:?}: no name of a cell", cell.name)));
+            }
+            cell.config.check()?;
+        }
+        Ok(grid)
+    }
+}
+
+/// A prepared file holds one kind of spectrogram, and no sound to deform.
+fn check_prepared(base: &Config, config: &Config) -> Result<()> {
+    let (has, needs) = (&base.data, &config.data);
+    match &has.path {
+        Some(path) if prepared::is_prepared(path) && has.front_end != needs.front_end => {
+            let message = format!(
+                "{}: holds {} spectrograms, and this table needs {}",
+                path.display(),
+                has.front_end,
+                needs.front_end
+            );
+            Err(Error::Config(format!("{message} too; give the tracks themselves")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `deep-cqt-exp-seed2`: the net, and what is not as in the first of `bases`.
+fn name(config: &Config, bases: &[Config]) -> String {
+    let plain = bases.first().unwrap_or(config);
+    let mut parts = vec![config.model.to_string()];
+    let (data, usual) = (&config.data, &plain.data);
+    if data.front_end != usual.front_end || bases.iter().any(|base| base.data.front_end != usual.front_end) {
+        parts.push(data.front_end.slug());
+    }
+    if config.schedule != plain.schedule {
+        parts.push(if config.schedule == Schedule::Exp { "exp" } else { "constant" }.to_string());
+    }
+    if config.activation != plain.activation {
+        parts.push(
+            match config.activation {
+                Activation::Relu => "relu",
+                Activation::LeakyRelu => "leaky-relu",
+                Activation::Tanh => "tanh",
+            }
+            .to_string(),
+        );
+    }
+    if data.augment != usual.augment {
+        parts.push("augmented".to_string());
+    }
+    parts.push(format!("seed{}", config.seed));
+    if data.folds > 0 {
+        parts.push(format!("fold{}", data.fold));
+    }
+    parts.join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::config::Preset;
+
+    fn bases(seeds: &[u64]) -> Vec<Config> {
+        let base = |&(seed, model): &(u64, Architecture)| Config { seed, ..Config::preset(Preset::Report, model) };
+        let pairs: Vec<_> = seeds.iter().flat_map(|&seed| MODELS.map(|model| (seed, model))).collect();
+        pairs.iter().map(base).collect()
+    }
+
+    fn grid(tables: &[Table], seeds: &[u64]) -> Grid {
+        let bases = bases(seeds);
+        Grid::new(&Request { tables, bases: &bases, epochs: &[], fixed_learning_rate: false }).unwrap()
+    }
+
+    #[test]
+    fn one_training_of_200_epochs_gives_both_rows() {
+        let grid = grid(&[Table::Replication], &[1, 2]);
+        let names: Vec<&str> = grid.cells.iter().map(|cell| cell.name.as_str()).collect();
+        assert_eq!(names, ["shallow-seed1", "deep-seed1", "shallow-seed2", "deep-seed2"]);
+        assert!(grid.cells.iter().all(|cell| cell.config.epochs == 200 && cell.config.milestones == [100]));
+        assert_eq!(grid.tables[0].epochs, [100, 200]);
+    }
+
+    #[test]
+    fn the_improvements_are_the_reports_twelve_rows() {
+        let grid = grid(&[Table::Improvements], &[1]);
+        let names: Vec<&str> = grid.cells.iter().map(|cell| cell.name.as_str()).collect();
+        let cqt = ["shallow-cqt-seed1", "shallow-cqt-exp-seed1", "deep-cqt-seed1", "deep-cqt-exp-seed1"];
+        assert_eq!(names[..4], cqt);
+        assert_eq!(names[4..], ["shallow-exp-seed1", "deep-exp-seed1"]);
+        let rows: usize = grid.cells.iter().map(|cell| 1 + cell.config.milestones.len()).sum();
+        assert_eq!(rows, 12);
+        let rates: Vec<f64> = grid.cells.iter().map(|cell| cell.config.learning_rate).collect();
+        assert_eq!(rates, [3e-5, 3e-5, 3e-5, 3e-5, 5e-5, 5e-5]);
+    }
+
+    #[test]
+    fn tables_share_their_cells() {
+        let grid = grid(&Table::ALL, &[1]);
+        // log-mel; CQT, EXP, both; augmented; 84 bins; linear, CWT; tanh, LeakyReLU (ReLU is the preset's): ten rows a net
+        assert_eq!(grid.cells.len(), 20);
+        let plain = grid.cells.iter().find(|cell| cell.name == "deep-seed1").unwrap();
+        assert_eq!((plain.config.epochs, &plain.config.milestones[..]), (200, &[100][..]));
+        let used =
+            |name: &str| grid.tables.iter().filter(|listed| listed.cells.iter().any(|cell| cell == name)).count();
+        assert_eq!((used("deep-seed1"), used("deep-cqt-seed1"), used("deep-cqt84-seed1")), (4, 3, 1));
+        let mut names: Vec<&String> = grid.cells.iter().map(|cell| &cell.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 20);
+        let changes = grid.cells.windows(2).filter(|pair| pair[0].config.data != pair[1].config.data).count();
+        assert_eq!(changes, 5, "each of six data sets is loaded once");
+    }
+
+    #[test]
+    fn a_grid_survives_its_file_and_a_foreign_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let grid = grid(&Table::ALL, &[1, 2]);
+        grid.write(dir.path()).unwrap();
+        assert_eq!(Grid::read(dir.path()).unwrap(), grid);
+        let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        std::fs::write(dir.path().join(FILE), text.replace("deep-seed1", "../deep")).unwrap();
+        let error = Grid::read(dir.path()).unwrap_err().to_string();
+        assert!(error.ends_with("\"../deep\": no name of a cell"), "{error}");
+    }
+}

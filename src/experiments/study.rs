@@ -1,0 +1,315 @@
+//! A study under way: its folder holds the [`Grid`] and one folder a cell; whatever is finished there is never done again.
+//!
+//! A study that was stopped, or killed, goes on where it was. Several processes, also on several machines that share the
+//! folder, may work on one study: each takes cells that nobody is at.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::data::cache::Cache;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::models::Architecture;
+use crate::report::{self, Section};
+use crate::train::config::{Config, Data};
+use crate::train::fit::{Observer, Options};
+use crate::train::results::{self, Results, Run, Saves};
+
+use super::Loaded;
+use super::grid::{Cell, Grid};
+
+/// Who watches a study.
+pub trait Watcher {
+    /// Data are about to be loaded; what is given is told (tracks done, tracks in all).
+    fn loading(&self, data: &Data) -> Box<dyn Fn(usize, usize) + Sync + '_>;
+
+    /// They are there.
+    fn loaded(&mut self, loaded: &Loaded);
+
+    /// A cell is about to be trained; `ahead` says what else is to be done.
+    fn training(&self, cell: &Cell, ahead: Ahead) -> Box<dyn Observer + '_>;
+
+    /// Something that a person should know.
+    fn note(&self, line: &str);
+}
+
+/// Where in a study a cell stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Ahead {
+    /// Its number among the cells of the study, from 1.
+    pub cell: usize,
+    /// Cells of the study.
+    pub cells: usize,
+    /// What is to be done after it, in trainings of its own length (an estimate).
+    pub after: f64,
+}
+
+/// A study's folder.
+#[derive(Clone, Debug)]
+pub struct Study {
+    folder: PathBuf,
+    grid: Grid,
+}
+
+/// What a study trains with.
+#[derive(Clone, Copy, Debug)]
+pub struct Means<'a> {
+    /// Where made spectrograms are kept.
+    pub cache: &'a Cache,
+    /// The device, and its name.
+    pub device: (&'a Device, &'a str),
+    /// How trainings are kept.
+    pub saves: &'a Saves,
+}
+
+/// The data of one cell after another; those that follow one another on the same data share them.
+#[derive(Default)]
+struct Shelf(Option<(Data, Loaded)>);
+
+impl Shelf {
+    fn load(&mut self, data: &Data, cache: &Cache, watcher: &mut dyn Watcher) -> Result<&Loaded> {
+        if self.0.as_ref().is_none_or(|(held, _)| held != data) {
+            // one at a time: they are large
+            self.0 = None;
+            let loaded = super::load(data, cache, &*watcher.loading(data))?;
+            watcher.loaded(&loaded);
+            self.0 = Some((data.clone(), loaded));
+        }
+        match &self.0 {
+            Some((_, loaded)) => Ok(loaded),
+            None => Err(Error::Config("no data".to_string())),
+        }
+    }
+}
+
+impl Study {
+    /// Trains every cell of `grid` in `out` (default: the first free `runs/reproduce-N`).
+    ///
+    /// The folder is made once the first data are there, so that a mistake leaves none.
+    ///
+    /// # Errors
+    /// Those of loading and training; what was finished is kept then, and [`Study::open`] takes it up.
+    pub fn start(grid: Grid, out: Option<&Path>, means: Means, watcher: &mut dyn Watcher) -> Result<Study> {
+        Study::check_free(out)?;
+        let mut shelf = Shelf::default();
+        if let Some(cell) = grid.cells.first() {
+            shelf.load(&cell.config.data, means.cache, watcher)?;
+        }
+        let study = Study { folder: files::run_folder(out, "reproduce")?, grid };
+        study.grid.write(&study.folder)?;
+        let cells = 0..study.grid.cells.len();
+        study.train(cells, &mut shelf, means, watcher).inspect_err(|_| study.discard())?;
+        Ok(study)
+    }
+
+    /// Refuses a folder for a new study that holds something.
+    ///
+    /// # Errors
+    /// [`Error::Config`], with what to do about it.
+    pub fn check_free(out: Option<&Path>) -> Result<()> {
+        match out {
+            Some(folder) if Grid::is_in(folder) => {
+                let folder = folder.display();
+                let message =
+                    format!("{folder}: holds a study already; go on with --resume {folder}, or name another --out");
+                Err(Error::Config(message))
+            }
+            _ => files::check_free(out),
+        }
+    }
+
+    /// The study in `folder`.
+    ///
+    /// # Errors
+    /// Those of [`Grid::read`].
+    pub fn open(folder: &Path) -> Result<Study> {
+        Ok(Study { folder: folder.to_path_buf(), grid: Grid::read(folder)? })
+    }
+
+    /// The study of `grid` in `folder`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if something else is there, another study included.
+    pub fn join(grid: Grid, folder: &Path) -> Result<Study> {
+        if !Grid::is_in(folder) {
+            // Another process may be doing just the same.
+            files::check_free(Some(folder))?;
+            std::fs::create_dir_all(folder).map_err(Error::io("cannot create", folder))?;
+            grid.write(folder)?;
+        }
+        let study = Study::open(folder)?;
+        if study.grid != grid {
+            let message = format!("{}: a study with other settings; name another --out", folder.display());
+            return Err(Error::Config(message));
+        }
+        Ok(study)
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What it trains.
+    pub fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    /// Trains what is not finished.
+    ///
+    /// # Errors
+    /// Those of loading and training.
+    pub fn resume(&self, means: Means, watcher: &mut dyn Watcher) -> Result<()> {
+        self.train(0..self.grid.cells.len(), &mut Shelf::default(), means, watcher)
+    }
+
+    /// Trains cell `number`, from 0, unless it is finished.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is no such cell, or another process is at it; those of loading and training.
+    pub fn train_cell(&self, number: usize, means: Means, watcher: &mut dyn Watcher) -> Result<()> {
+        let Some(cell) = self.grid.cells.get(number) else {
+            let message = format!("cell {number}: there are {}, counted from 0; see --list", self.grid.cells.len());
+            return Err(Error::Config(message));
+        };
+        self.train(number..number + 1, &mut Shelf::default(), means, watcher)?;
+        if results::is_finished(&self.folder.join(&cell.name)) {
+            Ok(())
+        } else {
+            Err(Error::Config(format!("cell {number}, {}: another process is at it", cell.name)))
+        }
+    }
+
+    /// Trains those of the cells `numbers` that are not finished and that no other process is at.
+    fn train(
+        &self,
+        numbers: std::ops::Range<usize>,
+        shelf: &mut Shelf,
+        means: Means,
+        watcher: &mut dyn Watcher,
+    ) -> Result<()> {
+        let finished = |number: &usize| results::is_finished(&self.folder.join(&self.grid.cells[*number].name));
+        for number in numbers.clone() {
+            let cell = &self.grid.cells[number];
+            let folder = self.folder.join(&cell.name);
+            std::fs::create_dir_all(&folder).map_err(Error::io("cannot create", &folder))?;
+            let Some(lock) = Lock::take(&folder)? else {
+                watcher.note(&format!("{}: another process is at it", cell.name));
+                continue;
+            };
+            if !results::is_finished(&folder) {
+                let loaded = shelf.load(&cell.config.data, means.cache, watcher)?;
+                let after = (number + 1..numbers.end).filter(|number| !finished(number));
+                let after = after.map(|number| work(&self.grid.cells[number].config)).sum::<f64>() / work(&cell.config);
+                let ahead = Ahead { cell: number + 1, cells: self.grid.cells.len(), after };
+                let mut observer = watcher.training(cell, ahead);
+                let how = (&Options::default(), means.saves);
+                let run = super::train(&folder, &cell.config, &loaded.dataset, means.device, how, observer.as_mut());
+                drop(lock);
+                run.inspect_err(|_| files::discard(&folder)).map_err(|error| self.resumable(error))?;
+                self.write_results(&self.runs()?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `error`, with how to go on if the training was interrupted.
+    fn resumable(&self, error: Error) -> Error {
+        match error {
+            Error::Interrupted(what) => {
+                let folder = self.folder.display();
+                Error::Interrupted(format!("{what}; go on with: genregrad reproduce --resume {folder}"))
+            }
+            error => error,
+        }
+    }
+
+    /// Writes `results.json`: every finished run.
+    fn write_results(&self, runs: &[Run]) -> Result<()> {
+        let results: Vec<&Results> = runs.iter().map(|run| &run.results).collect();
+        files::replace_json(&self.folder.join("results.json"), &results)
+    }
+
+    /// Removes the folder if nothing came of it.
+    fn discard(&self) {
+        if self.grid.cells.iter().all(|cell| !self.folder.join(&cell.name).exists()) {
+            Grid::remove(&self.folder);
+            files::discard(&self.folder);
+        }
+    }
+
+    /// The finished cells' runs at every milestone, in the grid's order.
+    ///
+    /// # Errors
+    /// Those of [`results::read_all`].
+    pub fn runs(&self) -> Result<Vec<Run>> {
+        let finished = self.grid.cells.iter().map(|cell| self.folder.join(&cell.name));
+        let finished = finished.filter(|folder| results::is_finished(folder));
+        Ok(finished.map(|folder| results::read_all(&folder)).collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// The names of the cells that are not finished.
+    pub fn unfinished(&self) -> Vec<&str> {
+        let names = self.grid.cells.iter().map(|cell| cell.name.as_str());
+        names.filter(|name| !results::is_finished(&self.folder.join(name))).collect()
+    }
+
+    /// The tables as far as their cells are finished, and writes everything that a person reads into the folder.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if nothing is finished; those of reading and of the disk.
+    pub fn collect(&self) -> Result<Vec<Section>> {
+        let runs = self.runs()?;
+        if runs.is_empty() {
+            let message = format!("{}: no cell is finished; go on with --resume", self.folder.display());
+            return Err(Error::Config(message));
+        }
+        let mut sections = Vec::new();
+        for listed in &self.grid.tables {
+            let is_in = |run: &&Run| {
+                let name = run.folder.file_name().unwrap_or_default().to_string_lossy();
+                listed.epochs.contains(&run.results.epochs) && listed.cells.iter().any(|cell| *cell == name)
+            };
+            let runs: Vec<Run> = runs.iter().filter(is_in).cloned().collect();
+            if !runs.is_empty() {
+                sections.push(Section { title: listed.table.title().to_string(), runs });
+            }
+        }
+        self.write_results(&runs)?;
+        report::write(&self.folder, &sections)?;
+        Ok(sections)
+    }
+}
+
+/// How long a training takes, in arbitrary units: a deep step takes some four shallow ones.
+fn work(config: &Config) -> f64 {
+    let step = if config.model == Architecture::Deep { 4.0 } else { 1.0 };
+    let segments = if config.data.augment { 63.0 } else { 15.0 };
+    f64::from(config.epochs) * step * segments
+}
+
+/// A cell's folder is this process's alone; the system takes the lock back from one that is killed.
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// None if another process has it.
+    fn take(folder: &Path) -> Result<Option<Lock>> {
+        let path = folder.join("lock");
+        let file = File::create(&path).map_err(Error::io("cannot write", &path))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(None),
+            // A file system without locks: whoever shares the folder takes care.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(Lock { path, _file: file })),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

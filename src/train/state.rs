@@ -1,0 +1,66 @@
+//! An unfinished training: all that its next step depends on, and its curve so far, in one file, `state.safetensors`.
+//!
+//! Shuffles, dropout and the learning rate are functions of seed and step, so that parameters, Adam's moments, running
+//! sums and the number of steps are all there is: a training that goes on from its state gives, bit for bit, what it
+//! would have given without the pause.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::tape::{Source, Tape};
+use crate::tensor::Params;
+
+use super::checkpoint;
+use super::fit::Epoch;
+
+/// Where a training stands, between two steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// How far it came.
+    pub reached: Reached,
+    /// Parameters, Adam's moments, running sums.
+    pub values: Params,
+}
+
+/// How far a training came.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reached {
+    /// Steps taken.
+    pub step: u32,
+    /// Every finished epoch.
+    pub epochs: Vec<Epoch>,
+    /// Wall time so far, s.
+    pub seconds: f64,
+}
+
+/// Its name among the safetensors' metadata.
+const REACHED: &str = "reached";
+
+impl State {
+    /// Writes it to `path` (beside, then renamed).
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the disk refuses; the state written before is intact then.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string(&self.reached).map_err(|error| Error::data(path, error.to_string()))?;
+        checkpoint::write_with(path, &self.values, &[(REACHED, text)])
+    }
+
+    /// Reads the state of a training of `tape` from `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read; [`Error::Data`] if it is damaged or belongs to another net.
+    pub fn read(path: &Path, tape: &Tape) -> Result<Self> {
+        let (values, texts) = checkpoint::read_with(path, tape, &[Source::Param, Source::State])?;
+        let text = texts.get(REACHED).ok_or_else(|| Error::data(path, "not the state of a training"))?;
+        let reached: Reached =
+            serde_json::from_str(text).map_err(|error| Error::data(path, format!("how far it came: {error}")))?;
+        let numbered = reached.epochs.iter().zip(1..).all(|(epoch, number)| epoch.epoch == number);
+        if !numbered || !(reached.seconds >= 0.0) {
+            return Err(Error::data(path, "its epochs or its seconds make no sense"));
+        }
+        Ok(State { reached, values })
+    }
+}

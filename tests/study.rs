@@ -1,0 +1,328 @@
+//! A study that is stopped, killed, shared or out of disk: nothing is lost, and the end is the same, bit for bit.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Two trainings of four epochs of four steps, the last step of an epoch with masked rows; tested after two epochs too.
+const STUDY: [&str; 15] = [
+    "reproduce",
+    "--models",
+    "shallow",
+    "--seeds",
+    "1,2",
+    "--split-seed",
+    "1",
+    "--epochs",
+    "2,4",
+    "--synthetic-tracks",
+    "2",
+    "--segments",
+    "5",
+    "--device",
+    "cpu",
+];
+
+/// Saves after every epoch.
+const OFTEN: [&str; 2] = ["--save-every", "0"];
+
+fn program(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_genregrad"));
+    command.current_dir(folder).args(args).env("GENREGRAD_CACHE", "").env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+fn start(folder: &Path, args: &[&str]) -> Child {
+    program(folder, args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn run(folder: &Path, args: &[&str]) -> Output {
+    program(folder, args).output().unwrap()
+}
+
+fn good(folder: &Path, args: &[&str]) -> String {
+    let output = run(folder, args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a refused run says.
+fn bad(folder: &Path, args: &[&str], code: i32) -> String {
+    let output = run(folder, args);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+    said
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// Waits until `path` is there.
+fn wait_for(path: &Path, child: &mut Child) {
+    let started = Instant::now();
+    while !path.exists() {
+        assert!(started.elapsed() < Duration::from_secs(120), "{} never came", path.display());
+        assert_eq!(child.try_wait().unwrap(), None, "ended before {}", path.display());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// All that the cells of a study hold but for what depends on time.
+fn cells(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(folder).min_depth(2) {
+        let entry = entry.unwrap();
+        let name = entry.path().strip_prefix(folder).unwrap().display().to_string();
+        let mut bytes = fs::read(entry.path()).unwrap();
+        if name.ends_with(".json") {
+            let mut results: Value = serde_json::from_slice(&bytes).unwrap();
+            results["seconds"] = Value::Null;
+            bytes = results.to_string().into_bytes();
+        }
+        found.insert(name, bytes);
+    }
+    found
+}
+
+fn assert_same(folder: &Path, other: &str, than: &str) {
+    let (a, b) = (cells(&folder.join(other)), cells(&folder.join(than)));
+    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
+    for (name, bytes) in &a {
+        assert!(*bytes == b[name], "{name} differs");
+    }
+}
+
+#[test]
+fn a_killed_study_ends_like_one_that_was_left_alone() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    good(dir, &[&STUDY[..], &["--out", "alone"]].concat());
+    let names: Vec<String> =
+        cells(&dir.join("alone")).into_keys().filter(|name| name.starts_with("shallow-seed2/")).collect();
+    let files = [
+        "checkpoint.safetensors",
+        "confusion-2.csv",
+        "confusion.csv",
+        "confusion.svg",
+        "curves.svg",
+        "metrics.csv",
+        "results-2.json",
+        "results.json",
+        "run.toml",
+        "segments-2.csv",
+        "segments.csv",
+    ];
+    assert_eq!(names, files.map(|file| format!("shallow-seed2/{file}")));
+
+    let study = dir.join("killed");
+    let mut child = start(dir, &[&STUDY[..], &OFTEN, &["--out", "killed"]].concat());
+    let mut kills = 0;
+    for path in ["shallow-seed1/state.safetensors", "shallow-seed1/results-2.json", "shallow-seed2/metrics.csv"] {
+        wait_for(&study.join(path), &mut child);
+        signal(&child, "-KILL");
+        child.wait().unwrap();
+        kills += 1;
+        child = start(dir, &[&["reproduce", "--resume", "killed", "--device", "cpu"], &OFTEN[..]].concat());
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && kills == 3, "{}", String::from_utf8_lossy(&output.stderr));
+    // what a killed process was writing stays under its temporary name
+    let litter = cells(&study).into_keys().filter(|name| name.ends_with(".tmp") || name.ends_with("lock"));
+    litter.for_each(|name| fs::remove_file(study.join(name)).unwrap());
+    assert_same(dir, "killed", "alone");
+}
+
+#[test]
+fn an_interrupted_study_says_how_to_go_on_and_does() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    good(dir, &[&STUDY[..], &["--out", "alone"]].concat());
+    let mut child = start(dir, &[&STUDY[..], &["--out", "stopped"]].concat());
+    wait_for(&dir.join("stopped/shallow-seed1/metrics.csv"), &mut child);
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("stopping once this step is saved"), "{said}");
+    assert!(said.trim_end().ends_with("; go on with: genregrad reproduce --resume stopped"), "{said}");
+    assert!(dir.join("stopped/shallow-seed1/state.safetensors").exists());
+    let said = bad(dir, &["reproduce", "--collect", "stopped"], 2);
+    assert!(said.contains("no cell is finished"), "{said}");
+    // flags that were settled at the start are refused
+    for flag in [["--epochs", "3"], ["--seeds", "1"], ["--data", "x"], ["--folds", "2"], ["--table", "all"]] {
+        let said = bad(dir, &[&["reproduce", "--resume", "stopped"], &flag[..]].concat(), 2);
+        assert!(said.contains("cannot be used with"), "{said}");
+    }
+    let table = good(dir, &["reproduce", "--resume", "stopped", "--device", "cpu", "--quiet"]);
+    assert!(table.contains("2 seeds"), "{table}");
+    assert_same(dir, "stopped", "alone");
+    // finished: nothing is trained again
+    let again = run(dir, &["reproduce", "--resume", "stopped", "--device", "cpu"]);
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(again.status.success() && !said.contains("epoch"), "{said}");
+}
+
+#[test]
+fn a_full_disk_ends_with_one_line_and_the_last_state_intact() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    good(dir, &[&STUDY[..], &["--out", "alone"]].concat());
+    let mut child = start(dir, &[&STUDY[..], &OFTEN, &["--out", "full"]].concat());
+    let state = dir.join("full/shallow-seed1/state.safetensors");
+    wait_for(&state, &mut child);
+    signal(&child, "-INT");
+    child.wait().unwrap();
+    let before = fs::read(&state).unwrap();
+    // No file may grow beyond some megabytes, which the state needs: as the system sees it, a disk that is full.
+    let resume = format!(
+        "trap '' XFSZ; ulimit -f 8000; exec {:?} reproduce --resume full --device cpu --save-every 0 --quiet",
+        env!("CARGO_BIN_EXE_genregrad")
+    );
+    let output = Command::new("sh").args(["-c", &resume]).current_dir(dir).env("GENREGRAD_CACHE", "").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.lines().count() == 1 && said.contains("safetensors: cannot write: "), "{said}");
+    assert!(fs::read(&state).unwrap() == before, "the state that was there is intact");
+    good(dir, &["reproduce", "--resume", "full", "--device", "cpu", "--quiet"]);
+    assert_same(dir, "full", "alone");
+}
+
+#[test]
+fn cells_trained_apart_make_the_same_study() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    good(dir, &[&STUDY[..], &["--out", "alone"]].concat());
+    let listed = good(dir, &[&STUDY[..], &["--list"]].concat());
+    let expected = ["0  shallow-seed1", "1  shallow-seed2"];
+    assert!(listed.lines().zip(expected).all(|(line, cell)| line.trim().starts_with(cell)), "{listed}");
+    assert_eq!(listed.lines().count(), 2);
+
+    let cell = |number: &'static str| [&STUDY[..], &["--out", "apart", "--quiet", "--cell", number]].concat();
+    good(dir, &cell("1"));
+    // as if another process had the other cell
+    let other = dir.join("apart/shallow-seed1");
+    fs::create_dir_all(&other).unwrap();
+    let lock = fs::File::create(other.join("lock")).unwrap();
+    lock.lock().unwrap();
+    assert!(bad(dir, &cell("0"), 2).contains("another process is at it"));
+    let part = run(dir, &["reproduce", "--resume", "apart", "--device", "cpu"]);
+    assert!(part.status.success());
+    assert!(String::from_utf8_lossy(&part.stderr).contains("not finished: shallow-seed1"));
+    drop(lock);
+    let script = good(dir, &[&STUDY[..], &["--out", "apart", "--quiet", "--slurm"]].concat());
+    assert!(script.contains("#SBATCH --array=0-1\n") && script.contains("--collect apart"), "{script}");
+    let mut task = Command::new("bash");
+    task.arg("-c").arg(&script).current_dir(dir).env("SLURM_ARRAY_TASK_ID", "0").env("GENREGRAD_CACHE", "");
+    let task = task.output().unwrap();
+    assert!(task.status.success(), "{}", String::from_utf8_lossy(&task.stderr));
+    let table = good(dir, &["reproduce", "--collect", "apart"]);
+    assert!(table.contains("2 seeds"), "{table}");
+    assert_same(dir, "apart", "alone");
+
+    assert!(bad(dir, &cell("2"), 2).contains("cell 2: there are 2, counted from 0"));
+    let others = ["reproduce", "--synthetic-tracks", "2", "--out", "apart", "--cell", "0"];
+    assert!(bad(dir, &others, 2).contains("a study with other settings"));
+    assert!(bad(dir, &["reproduce", "--resume", "absent"], 2).contains("not a study's folder"));
+    assert!(bad(dir, &["reproduce", "--cell", "0"], 2).contains("--out"));
+}
+
+#[test]
+fn one_net_goes_on_too_and_tensorboard_sees_all_of_it() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let net = [
+        "train",
+        "--model",
+        "shallow",
+        "--epochs",
+        "4",
+        "--synthetic-tracks",
+        "2",
+        "--segments",
+        "5",
+        "--device",
+        "cpu",
+    ];
+    good(dir, &[&net[..], &["--out", "alone"]].concat());
+    let mut child = start(dir, &[&net[..], &["--out", "stopped", "--tensorboard"]].concat());
+    wait_for(&dir.join("stopped/metrics.csv"), &mut child);
+    signal(&child, "-TERM");
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.trim_end().ends_with("; go on with: genregrad train --resume stopped"), "{said}");
+    good(dir, &["train", "--resume", "stopped", "--device", "cpu", "--tensorboard", "--quiet"]);
+    for file in ["checkpoint.safetensors", "metrics.csv", "segments.csv", "run.toml"] {
+        let [a, b] = ["alone", "stopped"].map(|folder| fs::read(dir.join(folder).join(file)).unwrap());
+        assert!(a == b, "{file}");
+    }
+    assert!(bad(dir, &["train", "--resume", "stopped"], 2).contains("there is nothing left to do"));
+    assert!(bad(dir, &["train", "--resume", "alone", "--model", "deep"], 2).contains("cannot be used with"));
+
+    let events = fs::File::open(dir.join("stopped/events.out.tfevents.genregrad")).unwrap();
+    let events = tfrecord::RecordIter::<tfrecord::Event, _>::from_reader(
+        events,
+        tfrecord::RecordReaderConfig { check_integrity: true },
+    );
+    let mut curve: BTreeMap<String, Vec<(i64, f32)>> = BTreeMap::new();
+    for event in events {
+        let event = event.unwrap();
+        let Some(tfrecord::protobuf::event::What::Summary(summary)) = event.what else { continue };
+        let value = &summary.value[0];
+        let Some(tfrecord::protobuf::summary::value::Value::SimpleValue(number)) = value.value else { panic!() };
+        curve.entry(value.tag.clone()).or_default().push((event.step, number));
+    }
+    let metrics = fs::read_to_string(dir.join("stopped/metrics.csv")).unwrap();
+    let column = |place: usize| -> Vec<(i64, f32)> {
+        let rows = metrics.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+        rows.map(|row| (row[0].parse().unwrap(), row[place].parse::<f64>().unwrap() as f32)).collect()
+    };
+    assert_eq!(column(1).len(), 4);
+    for (tag, place) in [("learning_rate", 1), ("loss", 2), ("raw_accuracy/train", 3), ("raw_accuracy/test", 4)] {
+        assert_eq!(curve[tag], column(place), "{tag}");
+    }
+}
+
+#[test]
+fn damaged_states_are_refused() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let mut child = start(dir, &[&STUDY[..], &OFTEN, &["--out", "study"]].concat());
+    let state = dir.join("study/shallow-seed1/state.safetensors");
+    wait_for(&state, &mut child);
+    signal(&child, "-INT");
+    child.wait().unwrap();
+    let good_state = fs::read(&state).unwrap();
+    let resume = ["reproduce", "--resume", "study", "--device", "cpu", "--quiet"];
+    for (bytes, what) in [
+        (&good_state[..1000], "not a checkpoint"),
+        (&good_state[..good_state.len() - 4], "not a checkpoint"),
+        (&b""[..], "not a checkpoint"),
+    ] {
+        fs::write(&state, bytes).unwrap();
+        let said = bad(dir, &resume, 1);
+        assert!(said.lines().count() == 1 && said.contains(what), "{said}");
+    }
+    // the weights of a finished run are no state
+    let text = String::from_utf8_lossy(&good_state).replacen("reached", "raeched", 1);
+    assert!(text.contains("raeched"));
+    let place = good_state.windows(7).position(|window| window == b"reached").unwrap();
+    let mut other = good_state.clone();
+    other[place..place + 7].copy_from_slice(b"raeched");
+    fs::write(&state, other).unwrap();
+    assert!(bad(dir, &resume, 1).contains("not the state of a training"));
+    fs::write(&state, good_state).unwrap();
+    good(dir, &resume);
+    let grid = dir.join("study/grid.json");
+    fs::write(&grid, "{").unwrap();
+    let said = bad(dir, &["reproduce", "--collect", "study"], 1);
+    assert!(said.lines().count() == 1 && said.contains("grid.json"), "{said}");
+}
