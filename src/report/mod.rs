@@ -20,6 +20,7 @@ use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::audio::{FrontEnd, Kind};
+use crate::data::split;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::train::config::{Config, Preset, Schedule};
@@ -113,9 +114,12 @@ fn is_augmented(run: &Run) -> bool {
 }
 
 /// Which published experiment `config` repeats, on deformed tracks too if `augmented`; none was published of a front
-/// end with other settings.
+/// end with other settings, nor of any split but a random one.
 fn experiment(config: &Config, augmented: bool) -> Option<Experiment> {
     let front_end = &config.data.front_end;
+    if config.data.split != split::Kind::Random {
+        return None;
+    }
     match (front_end.kind(), config.schedule) {
         (kind, _) if *front_end != FrontEnd::from(kind) => None,
         (Kind::Mel, Schedule::Constant) if augmented => Some(Experiment::Augmentation),
@@ -144,6 +148,9 @@ pub fn variant(run: &Run) -> String {
     }
     if is_augmented(run) {
         varied.push(Experiment::Augmentation.to_string());
+    }
+    if run.config.data.split == split::Kind::Blocks {
+        varied.push("blocks".to_string());
     }
     let name = format!("{}, preset {preset}", run.results.model);
     if varied.is_empty() { name } else { format!("{name}, {}", varied.join(" & ")) }
@@ -268,5 +275,9 @@ mod tests {
         assert_eq!(experiment(&config, true), None);
         config.data.front_end = FrontEnd::from(Kind::Cqt).with_bins(84);
         assert_eq!(experiment(&config, false), None);
+        // nor neighbours held out together
+        let mut config = Config::preset(Preset::Report, Architecture::Deep);
+        config.data.split = split::Kind::Blocks;
+        assert_eq!((experiment(&config, false), experiment(&config, true)), (None, None));
     }
 }
