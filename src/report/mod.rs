@@ -1,13 +1,14 @@
 //! What a person reads of finished runs: tables beside the published numbers, training curves, confusion matrices.
 //!
-//! It reads results and trains nothing. Read [`published`] first (what stands beside), then [`tables`], then the
-//! pictures: [`curves`], [`confusion`] and [`spectrogram`]. Results on the built-in corpus say `synthetic` wherever
-//! they appear.
+//! It reads results and trains nothing. Read [`published`] first (what stands beside), then [`stats`] (how sure a
+//! difference is) and [`tables`], then the pictures: [`curves`], [`confusion`] and [`spectrogram`]. Results on the
+//! built-in corpus say `synthetic` wherever they appear.
 
 pub mod confusion;
 pub mod curves;
 pub mod published;
 pub mod spectrogram;
+pub mod stats;
 pub mod tables;
 
 use std::collections::HashSet;
