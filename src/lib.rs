@@ -10,6 +10,7 @@
 //! experiments   what to train for a table, and what to report
 //! report        tables, curves, confusion matrices        (reads results; trains nothing)
 //! check         gradients held to f64 and the other device  bench  what a step takes, and the least it could take
+//! baseline      what came before the nets: MFCCs and Gaussian mixtures
 //! train         epochs, schedules, metrics, checkpoints
 //! models        shallow, deep                             data   corpora, splits, segments, batches, pickle
 //! nn            a layer = parameters + calls on the tape  audio  decode, resample, front ends, augment
@@ -31,7 +32,7 @@
 //!    `src/ops/conv_block.rs`, `src/ops/spectral.rs`, `src/ops/dense_update.rs`.
 //! 6. [`models`] and [`train::program`]: the two nets, and a whole training step as one program.
 //! 7. [`audio::mel`], [`audio::cqt`]: from sound to what the nets see; [`data`]: from a folder of tracks to batches.
-//! 8. [`train`], [`experiments`], [`report`]: the study.
+//! 8. [`train`], [`baseline`], [`experiments`], [`report`]: the study.
 //!
 //! # A training step
 //!
@@ -66,6 +67,7 @@
 
 pub mod audio;
 pub mod autodiff;
+pub mod baseline;
 pub mod bench;
 pub mod check;
 pub mod cli;

@@ -10,7 +10,7 @@ use genregrad::audio::augment::{DEFORMATIONS, Deformation, Deformer, Wanted, def
 use genregrad::data::cache::Cache;
 use genregrad::data::load::{Source, load_with};
 use genregrad::data::segments::Settings;
-use genregrad::data::split::{Split, split};
+use genregrad::data::split::{Kind, Split, split};
 use genregrad::data::{Content, Corpus, Dataset, Set, augment, prepared};
 use genregrad::error::Result;
 use genregrad::rng::pcg;
@@ -378,11 +378,11 @@ fn deformed_segments_are_trained_on_and_never_tested_on() {
     }
 
     for test_fraction in [0.25, 0.5] {
-        is_clean(&split(corpus.clone(), &Split::Holdout { test_fraction }, 3).unwrap(), &corpus);
+        is_clean(&split(corpus.clone(), &Split::Holdout { test_fraction }, Kind::Random, 3).unwrap(), &corpus);
     }
     let mut tested = BTreeSet::new();
     for fold in 0..4 {
-        let data = split(corpus.clone(), &Split::Folds { folds: 4, fold }, 3).unwrap();
+        let data = split(corpus.clone(), &Split::Folds { folds: 4, fold }, Kind::Random, 3).unwrap();
         is_clean(&data, &corpus);
         for name in names(&data.test) {
             assert!(tested.insert(name.to_owned()), "{name} is tested twice");
@@ -419,9 +419,9 @@ fn a_prepared_file_keeps_its_deformed_segments_and_cannot_get_them_later() {
     for augment in [true, false] {
         let settings = Settings { augment, ..settings() };
         let corpus = loaded(&Cache::none(), folder.path(), &settings).unwrap();
-        let data = split(corpus, &Split::default(), 3).unwrap();
-        prepared::write(&path, &data, &Default::default()).unwrap();
-        let back = split(prepared::read(&path).unwrap(), &Split::default(), 9).unwrap();
+        let data = split(corpus, &Split::default(), Kind::Random, 3).unwrap();
+        prepared::write(&path, &data, Kind::Random, &Default::default()).unwrap();
+        let back = split(prepared::read(&path).unwrap(), &Split::default(), Kind::Random, 9).unwrap();
         assert_eq!(back, data);
         let taken = loaded(&Cache::none(), &path, &Settings { augment: true, ..settings.clone() });
         if augment {
@@ -446,10 +446,10 @@ fn a_prepared_file_with_deformed_test_segments_is_refused() {
     let folder = TempDir::new().unwrap();
     tracks(folder.path());
     let corpus = loaded(&Cache::none(), folder.path(), &settings()).unwrap();
-    let good = split(corpus, &Split::default(), 3).unwrap();
+    let good = split(corpus, &Split::default(), Kind::Random, 3).unwrap();
     let path = folder.path().join("x.safetensors");
     let refused = |data: &Dataset| {
-        prepared::write(&path, data, &Default::default()).unwrap();
+        prepared::write(&path, data, Kind::Random, &Default::default()).unwrap();
         line(prepared::read(&path))
     };
     let mut bad = good.clone();
@@ -459,7 +459,7 @@ fn a_prepared_file_with_deformed_test_segments_is_refused() {
     let mut bad = good.clone();
     bad.train.deformed[5] = 17;
     assert!(refused(&bad).ends_with("train.deformed: row 5 has deformation 17, there are 16"));
-    prepared::write(&path, &good, &Default::default()).unwrap();
+    prepared::write(&path, &good, Kind::Random, &Default::default()).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let short = TensorView::new(Dtype::I64, vec![2], &[0; 16]).unwrap();

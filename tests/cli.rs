@@ -304,6 +304,63 @@ fn prepared_files_train_like_what_they_were_made_of() {
     bad(dir, &["evaluate", "a", "--device", "cpu", "--quiet"], 1, "genres are ambient, zydeco; the run was trained on");
 }
 
+/// The test tracks' names in a prepared file.
+fn tested(path: &Path) -> Vec<String> {
+    let bytes = fs::read(path).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    serde_json::from_str(&header.metadata().as_ref().unwrap()["test.track_names"]).unwrap()
+}
+
+#[test]
+fn neighbours_are_held_out_together_and_the_results_say_so() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let prepare = ["prepare", "--synthetic-tracks", "6", "--segments", "1", "--test-fraction", "0.5", "--out"];
+    good(dir, &[&prepare[..], &["blocks", "--split", "blocks"]].concat());
+    good(dir, &[&prepare[..], &["random"]].concat());
+    // how many of each genre's six tracks are tested but the next one is not
+    let ends = |file: &str| {
+        let names = tested(&dir.join(file));
+        let (genre, number) = names[0].split_at(names[0].len() - 5);
+        assert!(number.parse::<u32>().is_ok(), "{genre}");
+        let next = |name: &String| {
+            let (genre, number) = name.split_at(name.len() - 5);
+            format!("{genre}{:05}", (number.parse::<u32>().unwrap() + 1) % 6)
+        };
+        assert_eq!(names.len(), 30);
+        names.iter().filter(|name| !names.contains(&next(name))).count()
+    };
+    assert_eq!(ends("blocks"), 10);
+    assert!(ends("random") > 10);
+
+    // the file says how it was divided; the run, its table and what is made of its settings say it again
+    let train = ["train", "--model", "shallow", "--device", "cpu", "--epochs", "1", "--max-steps", "1", "--quiet"];
+    let said = good(dir, &[&train[..], &["--data", "blocks", "--out", "a"]].concat());
+    assert!(said.contains(", preset report, blocks") && !said.contains("65.20"), "{said}");
+    let settings = fs::read_to_string(dir.join("a/run.toml")).unwrap();
+    assert!(settings.contains("\nsplit = \"blocks\"\n"), "{settings}");
+    good(dir, &["evaluate", "a", "--device", "cpu", "--quiet"]);
+    let said = good(dir, &[&train[..], &["--synthetic-tracks", "2", "--segments", "2", "--out", "b"]].concat());
+    assert!(!said.contains("blocks") && said.contains("65.20"), "{said}");
+    let settings = fs::read_to_string(dir.join("b/run.toml")).unwrap();
+    fs::write(dir.join("old.toml"), settings.replace("split = \"random\"\n", "")).unwrap();
+    let again = ["train", "--config", "old.toml", "--device", "cpu", "--max-steps", "1", "--quiet", "--out", "c"];
+    good(dir, &again);
+    assert_eq!(fs::read_to_string(dir.join("c/run.toml")).unwrap(), settings);
+    let more = ["--model", "shallow", "--split", "blocks", "--out", "d", "--quiet"];
+    assert!(good(dir, &tiny("reproduce", &more)).contains(", preset report, blocks"));
+    assert!(fs::read_to_string(dir.join("d/shallow-seed1/run.toml")).unwrap().contains("\nsplit = \"blocks\"\n"));
+
+    let refused = "comes with its own split; --split blocks needs undivided tracks";
+    fs::write(dir.join("course.pkl"), [pickled(4, 4), pickled(2, 2)].concat()).unwrap();
+    for data in ["random", "course.pkl"] {
+        bad(dir, &[&train[..], &["--data", data, "--split", "blocks"]].concat(), 1, refused);
+    }
+    bad(dir, &["prepare", "course.pkl", "--split", "blocks", "--out", "q", "--quiet"], 1, refused);
+    let output = run(dir, &[&train[..], &["--split", "artists"]].concat());
+    assert!(output.status.code() == Some(2) && text(&output.stderr).contains("random, blocks"));
+}
+
 #[test]
 fn augmentation_multiplies_the_training_set_and_leaves_the_test_set_alone() {
     let dir = TempDir::new().unwrap();

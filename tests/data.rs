@@ -3,7 +3,7 @@
 // fixtures stand outside of the test functions
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use genregrad::audio::{FrontEnd, SEGMENT_SAMPLES};
 use genregrad::data::cache::Cache;
 use genregrad::data::load::{self, Source, load_with};
 use genregrad::data::segments::Settings;
-use genregrad::data::split::{Split, split};
+use genregrad::data::split::{Kind, Split, split};
 use genregrad::data::{Content, Corpus, Dataset, Meta, Set, folder, pickle, prepared};
 use genregrad::rng;
 use proptest::prelude::*;
@@ -320,7 +320,7 @@ fn numbered(sizes: &[usize], segments: usize) -> Corpus {
             set.track_names.push(format!("c{label}.{track:05}"));
         }
     }
-    let front_end = FrontEnd::default();
+    let front_end = FrontEnd::default().with_bins(1);
     let meta = Meta { name: "numbered".into(), synthetic: false, classes, front_end, bins: 1, frames: 1 };
     Corpus { meta, content: Content::Whole(set), skipped: Vec::new(), notes: Vec::new() }
 }
@@ -347,17 +347,30 @@ fn rows_are_intact(set: &Set, corpus: &Corpus) {
     assert!(set.tracks.windows(2).all(|pair| pair[0] <= pair[1]));
 }
 
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop::sample::select(vec![Kind::Random, Kind::Blocks])
+}
+
+/// Each class's tracks are one run, the last followed by the first.
+fn is_in_runs(set: &Set, sizes: &[usize]) -> bool {
+    sizes.iter().enumerate().all(|(class, &n)| {
+        let has = |track: usize| set.track_names.contains(&format!("c{class}.{:05}", track % n));
+        (0..n).filter(|&track| has(track) && !has(track + 1)).count() <= 1
+    })
+}
+
 proptest! {
     #[test]
     fn a_holdout_is_stratified_by_track(
         sizes in prop::collection::vec(2usize..30, 2..6),
         segments in 1usize..4,
         test_fraction in 0.01f64..0.99,
+        kind in kinds(),
         seed in any::<u64>(),
     ) {
         let corpus = numbered(&sizes, segments);
         let how = Split::Holdout { test_fraction };
-        let data = split(corpus.clone(), &how, seed).unwrap();
+        let data = split(corpus.clone(), &how, kind, seed).unwrap();
         let tested = class_sizes(&data.test, sizes.len());
         for (&n, &tested) in sizes.iter().zip(&tested) {
             let wanted = (n as f64 * test_fraction).round() as usize;
@@ -365,15 +378,17 @@ proptest! {
         }
         prop_assert!(data.train.track_names.iter().all(|name| !data.test.track_names.contains(name)));
         prop_assert_eq!(data.train.len() + data.test.len(), whole(&corpus).len());
+        prop_assert!(kind == Kind::Random || is_in_runs(&data.test, &sizes));
         rows_are_intact(&data.train, &corpus);
         rows_are_intact(&data.test, &corpus);
-        prop_assert_eq!(data, split(corpus, &how, seed).unwrap());
+        prop_assert_eq!(data, split(corpus, &how, kind, seed).unwrap());
     }
 
     #[test]
     fn folds_partition_the_tracks(
         folds in 2usize..7,
         extra in prop::collection::vec(0usize..20, 2..6),
+        kind in kinds(),
         seed in any::<u64>(),
     ) {
         let sizes: Vec<usize> = extra.iter().map(|extra| folds + extra).collect();
@@ -381,12 +396,13 @@ proptest! {
         let mut times_tested: HashMap<String, usize> = HashMap::new();
         let (mut per_class, mut totals) = (Vec::new(), Vec::new());
         for fold in 0..folds {
-            let data = split(corpus.clone(), &Split::Folds { folds, fold }, seed).unwrap();
+            let data = split(corpus.clone(), &Split::Folds { folds, fold }, kind, seed).unwrap();
             rows_are_intact(&data.train, &corpus);
             rows_are_intact(&data.test, &corpus);
             prop_assert!(data.train.track_names.iter().all(|name| !data.test.track_names.contains(name)));
             prop_assert_eq!(data.train.len() + data.test.len(), whole(&corpus).len());
             per_class.push(class_sizes(&data.test, sizes.len()));
+            prop_assert!(kind == Kind::Random || is_in_runs(&data.test, &sizes));
             totals.push(data.test.track_names.len());
             data.test.track_names.into_iter().for_each(|name| *times_tested.entry(name).or_default() += 1);
         }
@@ -402,7 +418,7 @@ proptest! {
 
 #[test]
 fn the_report_s_split_is_750_to_250() {
-    let data = split(numbered(&[100; 10], 15), &Split::default(), 1).unwrap();
+    let data = split(numbered(&[100; 10], 15), &Split::default(), Kind::Random, 1).unwrap();
     assert_eq!((data.train.track_names.len(), data.test.track_names.len()), (750, 250));
     assert_eq!((data.train.len(), data.test.len()), (11_250, 3_750));
     assert_eq!(class_sizes(&data.test, 10), [25; 10]);
@@ -411,7 +427,7 @@ fn the_report_s_split_is_750_to_250() {
 #[test]
 fn a_split_depends_on_its_seed_and_a_class_s_on_that_class_alone() {
     let tested = |sizes: &[usize], seed| {
-        let data = split(numbered(sizes, 1), &Split::default(), seed).unwrap();
+        let data = split(numbered(sizes, 1), &Split::default(), Kind::Random, seed).unwrap();
         let of_first = |name: &String| name.starts_with("c0.");
         data.test.track_names.into_iter().filter(of_first).collect::<Vec<_>>()
     };
@@ -424,26 +440,92 @@ fn a_split_depends_on_its_seed_and_a_class_s_on_that_class_alone() {
 #[test]
 fn splits_without_sense_are_refused() {
     for test_fraction in [0.0, 1.0, -0.5, f64::NAN, f64::INFINITY] {
-        line(split(numbered(&[4, 4], 1), &Split::Holdout { test_fraction }, 1));
+        line(split(numbered(&[4, 4], 1), &Split::Holdout { test_fraction }, Kind::Random, 1));
     }
     for (folds, fold) in [(0, 0), (1, 0), (4, 4)] {
-        line(split(numbered(&[4, 4], 1), &Split::Folds { folds, fold }, 1));
+        line(split(numbered(&[4, 4], 1), &Split::Folds { folds, fold }, Kind::Random, 1));
     }
-    let message = line(split(numbered(&[4, 3], 1), &Split::Folds { folds: 4, fold: 0 }, 1));
+    let message = line(split(numbered(&[4, 3], 1), &Split::Folds { folds: 4, fold: 0 }, Kind::Random, 1));
     assert!(message.contains("class c1 has 3 tracks, this split needs at least 4"), "{message}");
-    let message = line(split(numbered(&[4, 1], 1), &Split::default(), 1));
+    let message = line(split(numbered(&[4, 1], 1), &Split::default(), Kind::Random, 1));
     assert!(message.contains("class c1 has 1 tracks"), "{message}");
 }
 
 #[test]
 fn a_given_split_is_kept_and_not_folded() {
-    let Dataset { meta, train, test } = split(numbered(&[4, 4], 2), &Split::default(), 1).unwrap();
-    let content = Content::Split { train: train.clone(), test: test.clone() };
+    let Dataset { meta, train, test } = split(numbered(&[4, 4], 2), &Split::default(), Kind::Random, 1).unwrap();
+    let content = Content::Split { train: train.clone(), test: test.clone(), kind: Kind::Random };
     let corpus = Corpus { meta: meta.clone(), content, skipped: Vec::new(), notes: Vec::new() };
-    let again = split(corpus.clone(), &Split::Holdout { test_fraction: 0.9 }, 77).unwrap();
+    let again = split(corpus.clone(), &Split::Holdout { test_fraction: 0.9 }, Kind::Random, 77).unwrap();
     assert_eq!(again, Dataset { meta, train, test });
-    let message = line(split(corpus, &Split::Folds { folds: 2, fold: 0 }, 1));
+    let message = line(split(corpus, &Split::Folds { folds: 2, fold: 0 }, Kind::Random, 1));
     assert!(message.contains("comes with its own split"), "{message}");
+}
+
+#[test]
+fn a_block_is_a_run_of_neighbours_that_wraps() {
+    let tested = |how: &Split, seed| -> Vec<usize> {
+        let data = split(numbered(&[10, 6], 1), how, Kind::Blocks, seed).unwrap();
+        let of_first = data.test.track_names.iter().filter_map(|name| name.strip_prefix("c0."));
+        of_first.map(|number| number.parse().unwrap()).collect()
+    };
+    // 30 % of ten tracks: three neighbours, wherever they start
+    let how = Split::Holdout { test_fraction: 0.3 };
+    let runs: BTreeSet<Vec<usize>> = (0..200).map(|seed| tested(&how, seed)).collect();
+    let expected = (0..10).map(|start| {
+        let mut run = [0, 1, 2].map(|i| (start + i) % 10).to_vec();
+        run.sort_unstable();
+        run
+    });
+    assert_eq!(runs, expected.collect());
+    // three folds of 10 = 4 + 3 + 3, one after the other
+    let folds: Vec<Vec<usize>> = (0..3).map(|fold| tested(&Split::Folds { folds: 3, fold }, 5)).collect();
+    assert_eq!(folds.iter().map(Vec::len).collect::<Vec<_>>(), [4, 3, 3]);
+    for (fold, next) in folds.iter().zip(folds.iter().cycle().skip(1)) {
+        let last = fold.iter().find(|&&track| !fold.contains(&((track + 1) % 10))).unwrap();
+        assert!(next.contains(&((last + 1) % 10)), "{folds:?}");
+    }
+}
+
+#[test]
+fn blocks_go_by_number_and_not_by_place() {
+    let mut corpus = numbered(&[4, 2], 1);
+    let Content::Whole(set) = &mut corpus.content else { panic!("it has no split") };
+    for (name, number) in set.track_names.iter_mut().zip(["10", "9", "100", "2"]) {
+        *name = format!("c0/{number}");
+    }
+    let halves: BTreeSet<Vec<String>> = (0..100)
+        .map(|seed| split(corpus.clone(), &Split::Holdout { test_fraction: 0.5 }, Kind::Blocks, seed).unwrap())
+        .map(|data| data.test.track_names[..2].to_vec())
+        .collect();
+    // in the order of the corpus: 2 9, 9 10, 10 100, 100 2
+    let expected = [["9", "2"], ["10", "9"], ["10", "100"], ["100", "2"]];
+    assert_eq!(halves, expected.map(|run| run.map(|number| format!("c0/{number}")).to_vec()).into());
+}
+
+#[test]
+fn blocks_that_are_there_are_kept_and_others_not_called_so() {
+    let how = Split::default();
+    let Dataset { meta, train, test } = split(numbered(&[4, 4], 2), &how, Kind::Blocks, 1).unwrap();
+    let given = |kind| {
+        let content = Content::Split { train: train.clone(), test: test.clone(), kind };
+        Corpus { meta: meta.clone(), content, skipped: Vec::new(), notes: Vec::new() }
+    };
+    let again = split(given(Kind::Blocks), &how, Kind::Blocks, 77).unwrap();
+    assert_eq!((&again.train, &again.test), (&train, &test));
+    let message = line(split(given(Kind::Random), &how, Kind::Blocks, 77));
+    assert!(message.contains("comes with its own split; --split blocks needs undivided tracks"), "{message}");
+
+    let folder = fresh();
+    let path = folder.path().join("p");
+    for kind in [Kind::Blocks, Kind::Random] {
+        prepared::write(&path, &again, kind, &BTreeMap::new()).unwrap();
+        assert_eq!(prepared::split(&path).unwrap(), kind);
+        assert_eq!(prepared::read(&path).unwrap().content, given(kind).content);
+        let corpus = prepared::read(&path).unwrap();
+        prepared::write_corpus(&path, &corpus).unwrap();
+        assert_eq!(prepared::read(&path).unwrap(), corpus);
+    }
 }
 
 // ---- prepared files ----
@@ -452,8 +534,8 @@ fn a_given_split_is_kept_and_not_folded() {
 fn small() -> Dataset {
     let mut corpus = numbered(&[4, 3], 2);
     corpus.meta.name = "small".into();
-    let mut data = split(corpus, &Split::default(), 1).unwrap();
-    (data.meta.bins, data.meta.frames) = (80, 3);
+    let mut data = split(corpus, &Split::default(), Kind::Random, 1).unwrap();
+    (data.meta.bins, data.meta.frames, data.meta.front_end) = (80, 3, FrontEnd::default());
     for set in [&mut data.train, &mut data.test] {
         set.spectrograms =
             set.spectrograms.iter().flat_map(|row| (0..240).map(move |i| row - i as f32 / 7.0)).collect();
@@ -462,7 +544,7 @@ fn small() -> Dataset {
 }
 
 fn as_corpus(data: Dataset) -> Corpus {
-    let content = Content::Split { train: data.train, test: data.test };
+    let content = Content::Split { train: data.train, test: data.test, kind: Kind::Random };
     Corpus { meta: data.meta, content, skipped: Vec::new(), notes: Vec::new() }
 }
 
@@ -472,7 +554,7 @@ fn a_prepared_file_round_trips_and_is_plain_safetensors() {
     let path = folder.path().join("small.safetensors");
     let data = small();
     let extra = BTreeMap::from([("preset".to_owned(), "report".to_owned())]);
-    prepared::write(&path, &data, &extra).unwrap();
+    prepared::write(&path, &data, Kind::Random, &extra).unwrap();
     assert!(prepared::is_prepared(&path));
     assert_eq!(prepared::read(&path).unwrap(), as_corpus(data.clone()));
     assert_eq!(load_uncached(&path).unwrap(), as_corpus(data.clone()));
@@ -499,7 +581,7 @@ fn a_prepared_file_round_trips_and_is_plain_safetensors() {
 
     // equal data make equal files
     let again = folder.path().join("again.safetensors");
-    prepared::write(&again, &data, &extra).unwrap();
+    prepared::write(&again, &data, Kind::Random, &extra).unwrap();
     assert_eq!(bytes, fs::read(again).unwrap());
 }
 
@@ -547,7 +629,7 @@ fn another_tool_s_file_without_metadata_is_read() {
     assert_eq!((corpus.meta.bins, corpus.meta.frames), (3, 2));
     assert_eq!(corpus.meta.name, "data.safetensors");
     assert!(corpus.notes[0].contains("names no front end"), "{:?}", corpus.notes);
-    let Content::Split { train, test } = corpus.content else { panic!("it has a split") };
+    let Content::Split { train, test, .. } = corpus.content else { panic!("it has a split") };
     assert_eq!((train.labels, train.tracks), (vec![0, 0, 1, 1], vec![0, 0, 1, 1]));
     assert_eq!(train.track_names, ["train track 30", "train track 20"]);
     assert_eq!(test.track_names, ["test track 9"]);
@@ -612,7 +694,7 @@ fn prepared_files_that_contradict_themselves_are_refused() {
 fn a_truncated_file_and_one_that_lies_about_its_size_are_refused() {
     let folder = fresh();
     let path = folder.path().join("small.safetensors");
-    prepared::write(&path, &small(), &BTreeMap::new()).unwrap();
+    prepared::write(&path, &small(), Kind::Random, &BTreeMap::new()).unwrap();
     let good = fs::read(&path).unwrap();
     let header = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
     for length in [0, 7, 8, 100, header - 1, header, header + 9, good.len() - 1] {
@@ -639,7 +721,7 @@ proptest! {
     fn a_damaged_byte_never_panics_and_damaged_numbers_are_noticed(at in any::<prop::sample::Index>(), flip in 1u8..) {
         let folder = fresh();
         let path = folder.path().join("small.safetensors");
-        prepared::write(&path, &small(), &BTreeMap::new()).unwrap();
+        prepared::write(&path, &small(), Kind::Random, &BTreeMap::new()).unwrap();
         let mut bytes = fs::read(&path).unwrap();
         let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let at = at.index(bytes.len());
@@ -652,12 +734,13 @@ proptest! {
 #[test]
 fn nothing_is_left_where_a_file_cannot_be_written() {
     let folder = fresh();
-    let message = line(prepared::write(&folder.path().join("missing/out.safetensors"), &small(), &BTreeMap::new()));
+    let message =
+        line(prepared::write(&folder.path().join("missing/out.safetensors"), &small(), Kind::Random, &BTreeMap::new()));
     assert!(message.contains("out.safetensors: cannot write"), "{message}");
     let taken = folder.path().join("taken");
     fs::create_dir(&taken).unwrap();
     fs::write(taken.join("x"), "").unwrap();
-    let message = line(prepared::write(&taken, &small(), &BTreeMap::new()));
+    let message = line(prepared::write(&taken, &small(), Kind::Random, &BTreeMap::new()));
     assert!(message.contains("taken: a folder; name a file"), "{message}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
@@ -684,7 +767,7 @@ fn a_pickle_keeps_its_split_and_gets_gtzan_s_names() {
     assert_eq!(corpus.meta.name, "music_genres_dataset.pkl");
     assert_eq!((corpus.meta.classes.len(), corpus.meta.classes[9].as_str()), (10, "rock"));
     assert_eq!(corpus.notes, ["samples are taken as they are"]);
-    let Content::Split { train, test } = corpus.content else { panic!("it has a split") };
+    let Content::Split { train, test, .. } = corpus.content else { panic!("it has a split") };
     assert_eq!((&train.labels[..], &train.tracks[..]), ([0, 0, 9].as_slice(), [0, 0, 1].as_slice()));
     assert_eq!(train.track_names, ["train track 12", "train track 40"]);
     assert_eq!(test.track_names, ["test track 12"]);
@@ -698,7 +781,7 @@ fn a_pickle_keeps_its_split_and_gets_gtzan_s_names() {
     let mut longer = raw();
     longer.test.segments[0].push(0.5);
     let longer = load::from_pickle(longer, path, &FrontEnd::default(), &quiet).unwrap();
-    assert_eq!(longer.content, Content::Split { train, test });
+    assert_eq!(longer.content, Content::Split { train, test, kind: Kind::Random });
     assert!(longer.notes[1].contains("test set: segments have up to 20463 samples"), "{:?}", longer.notes);
 
     let mut many = raw();
@@ -741,7 +824,7 @@ fn the_course_s_file_is_known_by_its_content() {
     let source = Source::Path(path.clone());
     let (first, made) = cached(&cache, &source, &SETTINGS());
     assert!(made);
-    let Content::Split { train, test } = &first.content else { panic!("it has a split") };
+    let Content::Split { train, test, .. } = &first.content else { panic!("it has a split") };
     assert_eq!((train.labels.as_slice(), test.labels.as_slice()), ([0, 0, 9].as_slice(), [9].as_slice()));
     assert_eq!(first.meta.name, "no-ending");
     let (second, made) = cached(&cache, &source, &SETTINGS());

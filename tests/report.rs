@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use genregrad::audio::Kind;
+use genregrad::audio;
+use genregrad::data::split::Kind;
 use genregrad::models::Architecture::{self, Deep, Shallow};
 use genregrad::report::{self, Section, confusion, curves, published, tables};
 use genregrad::train::config::{Config, Preset, Schedule};
@@ -170,6 +171,107 @@ fn real_data_are_not_called_synthetic_but_their_differences_are_said() {
     assert!(!ten.contains("not the task") && !ten.contains("fewer than") && ten.contains("Results on genres"), "{ten}");
 }
 
+/// Makes the net right (by max) on exactly the tracks of `right`.
+fn right_on(mut run: Run, right: impl Fn(usize) -> bool) -> Run {
+    for (k, track) in run.results.tracks.iter_mut().enumerate() {
+        track.max = if right(k) { track.label } else { (track.label + 1) % 10 };
+    }
+    run
+}
+
+#[test]
+fn differences_have_intervals_where_ours_are_several() {
+    let genres = |model, seed, raw| real(run(model, seed, 100, raw), "genres", &published::GENRES);
+    let mut runs: Vec<Run> =
+        [60.0, 62.0, 67.0].iter().zip(1..).map(|(&raw, seed)| genres(Shallow, seed, raw)).collect();
+    runs.push(genres(Deep, 1, 70.0));
+    let text = tables::replication_markdown(&runs);
+    // By hand: 63 - 65.2; t of 2 degrees of freedom at 97.5 % is 4.302653, sqrt(13 / 3) = 2.081666, together 8.957.
+    let report = lines(&text, &["shallow", "report, section VII", "-2.20 (-11.16 to +6.76)", "3 seeds"]);
+    assert_eq!(report.len(), 1, "{text}");
+    // max of logits, 64 - 81.2; maj, 66 - 78.9
+    assert!(report[0].contains("-17.20 (-26.16 to -8.24) | -12.90 (-21.86 to -3.94)"), "{}", report[0]);
+    // max of probabilities, 65 - 78.1
+    let paper = lines(&text, &["shallow", "paper, table 2", "-3.56 (", "-13.10 (", "-11.80 ("]);
+    assert_eq!(paper.len(), 1, "{text}");
+    assert_eq!(
+        lines(&text, &["deep", "report, section VII", "1 seed", "| +1.40 | -12.20 | -9.40 |"]).len(),
+        1,
+        "{text}"
+    );
+    assert!(text.contains("1 seed: no interval") && !text.contains("too narrow"));
+    let text = tables::replication_text(&runs);
+    assert_eq!(lines(&text, &["shallow", "report", "-2.20±8.96", "-17.20±8.96"]).len(), 1, "{text}");
+    assert!(tables::differences(&runs).to_string().lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert_eq!(tables::differences(&runs).row_count(), 4);
+
+    // nothing is subtracted that is not comparable: other epochs, blocks, the built-in corpus
+    let mut blocks = genres(Deep, 1, 70.0);
+    blocks.config.data.split = Kind::Blocks;
+    let others = [real(run(Deep, 1, 50, 70.0), "genres", &published::GENRES), blocks, run(Deep, 1, 100, 70.0)];
+    assert_eq!(tables::differences(&others).row_count(), 0);
+    assert!(!tables::replication_text(&others).contains("ours - published"));
+    assert_eq!(lines(&tables::replication_markdown(&others), &["ours, preset report, blocks"]).len(), 1);
+    // folds are no seeds
+    let mut folds = [genres(Deep, 1, 70.0), genres(Deep, 1, 71.0)];
+    folds.iter_mut().enumerate().for_each(|(fold, run)| (run.config.data.folds, run.config.data.fold) = (2, fold));
+    assert!(tables::replication_text(&folds).contains("folds share training tracks"));
+}
+
+#[test]
+fn the_nets_are_compared_track_by_track() {
+    // 40 tracks: 10 only shallow, 2 only deep
+    let pair = |seed| {
+        [
+            right_on(run(Shallow, seed, 100, 60.0), |k| k < 30),
+            right_on(run(Deep, seed, 100, 60.0), |k| (10..32).contains(&k)),
+        ]
+    };
+    let runs = [pair(1), pair(2)].concat();
+    let text = tables::replication_text(&runs);
+    // 2 (1 + 12 + 66) / 4096
+    for seed in ["seed 1 ", "seed 2, split 1 "] {
+        assert_eq!(lines(&text, &[seed, " 40 ", " 10 ", " 2 ", "0.039"]).len(), 1, "{text}");
+    }
+    assert!(text.contains("McNemar"));
+    let markdown = tables::replication_markdown(&runs);
+    let row = "| preset report, seed 1 | synthetic corpus | 100 | 40 | 10 | 2 | 0.039 |";
+    assert_eq!(lines(&markdown, &[row]).len(), 1, "{markdown}");
+
+    // two folds of one cross-validation are one test; a third has no partner
+    let mut folds = [pair(1), pair(1)].concat();
+    for (k, run) in folds.iter_mut().enumerate() {
+        (run.config.data.folds, run.config.data.fold) = (3, k / 2);
+        run.results.tracks.iter_mut().for_each(|track| track.track += &format!("-{}", k / 2));
+    }
+    let mut third = folds[0].clone();
+    third.config.data.fold = 2;
+    folds.push(third);
+    let table = tables::shallow_against_deep(&folds);
+    assert_eq!(
+        lines(&table.to_string(), &["seed 1, 2 of 3 folds", " 80 ", " 20 ", " 4 ", "0.002"]).len(),
+        1,
+        "{table}"
+    );
+    assert_eq!(table.row_count(), 1, "{table}");
+
+    // other tracks, other settings: nothing to compare
+    let mut others = pair(1);
+    others[1].results.tracks[3].track = "another".to_string();
+    assert_eq!(tables::shallow_against_deep(&others).row_count(), 0);
+    let mut others = pair(1);
+    others[1].config.schedule = Schedule::Exp;
+    assert_eq!(tables::shallow_against_deep(&others).row_count(), 0);
+    assert!(!tables::replication_text(&others).contains("McNemar"));
+    // the preset's own differences between the nets are none
+    let mut paper = pair(1);
+    for (run, model) in paper.iter_mut().zip([Shallow, Deep]) {
+        run.config = Config { seed: 1, epochs: 100, ..Config::preset(Preset::Paper, model) };
+    }
+    paper[0].config.epochs = 200;
+    assert_eq!(tables::shallow_against_deep(&paper).row_count(), 1);
+}
+
 #[test]
 fn only_runs_that_differ_in_seed_or_fold_are_averaged() {
     let mut exp = run(Deep, 2, 100, 60.0);
@@ -191,7 +293,7 @@ fn only_runs_that_differ_in_seed_or_fold_are_averaged() {
 
 #[test]
 fn every_front_end_is_named_within_eighty_columns() {
-    let mut runs = [Kind::Mel, Kind::Cqt, Kind::Linear, Kind::Cwt].map(|kind| {
+    let mut runs = [audio::Kind::Mel, audio::Kind::Cqt, audio::Kind::Linear, audio::Kind::Cwt].map(|kind| {
         let mut run = run(Shallow, 1, 100, 60.0);
         run.config.data.front_end = kind.into();
         run

@@ -11,6 +11,7 @@ pub mod features;
 pub mod linear;
 mod log;
 pub mod mel;
+pub mod mfcc;
 pub mod npy;
 mod pcm;
 mod resample;

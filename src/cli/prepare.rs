@@ -21,14 +21,16 @@ use super::progress::Progress;
 /// Write spectrograms and split to one safetensors file
 ///
 /// Tensors: train.spectrograms [N, bins, frames] float32, train.labels [N] and train.tracks [N] int64, and the same
-/// with test.; with --augment also train.deformed [N] int64, 0 or the number of the deformation; genres, track names and front end are in the metadata. `--data FILE` takes it back, so that others can
-/// train on exactly what genregrad trains on.
+/// with test.; with --augment also train.deformed [N] int64, 0 or the number of the deformation; genres, track names,
+/// split and front end are in the metadata. `--data FILE` takes it back, so that others can train on exactly what
+/// genregrad trains on.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   genregrad prepare genres --out genres.safetensors
   genregrad prepare --out synthetic.safetensors        the built-in corpus
   genregrad prepare genres --augment --out augmented.safetensors
   genregrad prepare genres --front-end cqt --out cqt.safetensors
+  genregrad prepare genres --split blocks --out blocks.safetensors
   genregrad prepare genres --folds 4 --fold 0 --seed 3 --out fold0.safetensors")]
 pub struct Args {
     /// A folder whose sub-folders are the genres, or the course's pickle [default: the built-in corpus]
@@ -85,7 +87,12 @@ impl Args {
         let loaded = experiments::load(&config.data, &self.cache.cache(), &progress.tracks())?;
         progress.loaded(&loaded);
         let settings = toml::to_string(&config.data).map_err(|error| Error::Config(error.to_string()))?;
-        prepared::write(out, &loaded.dataset, &BTreeMap::from([("settings".to_string(), settings)]))?;
+        prepared::write(
+            out,
+            &loaded.dataset,
+            config.data.split,
+            &BTreeMap::from([("settings".to_string(), settings)]),
+        )?;
         let skipped = progress.finish();
         let data = DataSummary::of(&loaded.dataset);
         if self.output.json {

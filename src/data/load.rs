@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::cache::{self, Cache, Key};
 use super::prepared::{self, number_tracks, numbered_classes};
 use super::segments::{Progress, Settings, TOO_LOUD, Track, gather, meta, zeros};
-use super::{Content, Corpus, Meta, Set, folder, pickle, synthetic};
+use super::{Content, Corpus, Meta, Set, folder, pickle, split, synthetic};
 use crate::audio::{FrontEnd, SEGMENT_SAMPLES};
 use crate::error::{Error, Result};
 
@@ -200,7 +200,8 @@ pub fn from_pickle(raw: pickle::Raw, path: &Path, front_end: &FrontEnd, progress
     let trained = raw.train.segments.len();
     let train = raw_set(raw.train, "train", path, &meta, &|done| progress(done, total))?;
     let test = raw_set(raw.test, "test", path, &meta, &|done| progress(trained + done, total))?;
-    Ok(Corpus { meta, content: Content::Split { train, test }, skipped: Vec::new(), notes })
+    let content = Content::Split { train, test, kind: split::Kind::Random };
+    Ok(Corpus { meta, content, skipped: Vec::new(), notes })
 }
 
 fn raw_set(

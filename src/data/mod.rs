@@ -91,6 +91,8 @@ pub enum Content {
         train: Set,
         /// Test segments.
         test: Set,
+        /// How that split was made, as far as is known.
+        kind: split::Kind,
     },
 }
 

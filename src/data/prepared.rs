@@ -11,8 +11,8 @@
 //! | `test.…` | the same for the test set, which has no `deformed` | |
 //!
 //! and these strings in the header's metadata: `format` ([`FORMAT`]), `name`, `synthetic` (`true` or `false`),
-//! `classes`, `front_end`, `deformations`, `train.track_names` and `test.track_names` (JSON each), `checksum`. The cache keeps a corpus
-//! that has no split yet in the same form, under the prefix `all.`.
+//! `classes`, `front_end`, `split`, `deformations`, `train.track_names` and `test.track_names` (JSON each), `checksum`.
+//! The cache keeps a corpus that has no split yet in the same form, under the prefix `all.`.
 //!
 //! Writing streams the borrowed numbers to a temporary file beside the target and renames it. Reading trusts nothing:
 //! no size is believed before it has been held against the length of the file, and every value is checked. Metadata may
@@ -29,7 +29,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Content, Corpus, Dataset, Meta, Set};
+use super::{Content, Corpus, Dataset, Meta, Set, split};
 use crate::audio::FrontEnd;
 use crate::audio::augment::DEFORMATIONS;
 use crate::error::{Error, Result};
@@ -44,12 +44,15 @@ const MAX_CLASSES: usize = 1000;
 /// Longer headers are refused, as by every safetensors reader.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// Writes a data set for this program's `--data` and for other tools; `extra` goes into the metadata as it is.
+/// Writes a data set, divided by `kind`, for this program's `--data` and for other tools; `extra` goes into the
+/// metadata as it is.
 ///
 /// # Errors
 /// The folder cannot be written to, or the disk is full: nothing is left behind then.
-pub fn write(path: &Path, dataset: &Dataset, extra: &BTreeMap<String, String>) -> Result<()> {
-    save(path, &dataset.meta, &[("train", &dataset.train), ("test", &dataset.test)], extra.clone())
+pub fn write(path: &Path, dataset: &Dataset, kind: split::Kind, extra: &BTreeMap<String, String>) -> Result<()> {
+    let mut texts = extra.clone();
+    texts.insert("split".to_owned(), json(path, &kind)?);
+    save(path, &dataset.meta, &[("train", &dataset.train), ("test", &dataset.test)], texts)
 }
 
 /// Writes a corpus, split or not, with its list of skipped tracks and its notes: what the cache keeps.
@@ -58,13 +61,16 @@ pub fn write(path: &Path, dataset: &Dataset, extra: &BTreeMap<String, String>) -
 /// As [`write()`].
 pub fn write_corpus(path: &Path, corpus: &Corpus) -> Result<()> {
     let skipped: Vec<_> = corpus.skipped.iter().map(|(track, reason)| (track.to_string_lossy(), reason)).collect();
-    let extra = BTreeMap::from([
+    let mut extra = BTreeMap::from([
         ("skipped".to_owned(), json(path, &skipped)?),
         ("notes".to_owned(), json(path, &corpus.notes)?),
     ]);
     match &corpus.content {
         Content::Whole(set) => save(path, &corpus.meta, &[("all", set)], extra),
-        Content::Split { train, test } => save(path, &corpus.meta, &[("train", train), ("test", test)], extra),
+        Content::Split { train, test, kind } => {
+            extra.insert("split".to_owned(), json(path, kind)?);
+            save(path, &corpus.meta, &[("train", train), ("test", test)], extra)
+        }
     }
 }
 
@@ -79,7 +85,8 @@ pub fn is_prepared(path: &Path) -> bool {
 /// Reads a prepared file, written here or by another tool.
 ///
 /// Labels and tracks may be of any integer type. Without `classes` the classes are called `class 0`, `class 1`, …;
-/// without `front_end` the spectrograms are taken for log-mel ones of the default settings; without `….track_names`
+/// without `front_end` the spectrograms are taken for log-mel ones of the default settings; without `split` the tracks
+/// for divided at random; without `….track_names`
 /// track 7 of the training set is called `train track 7`.
 ///
 /// # Errors
@@ -90,7 +97,8 @@ pub fn read(path: &Path) -> Result<Corpus> {
     let content = if reader.tensors.info("all.spectrograms").is_some() {
         Content::Whole(reader.set("all")?)
     } else {
-        Content::Split { train: reader.set("train")?, test: reader.set("test")? }
+        let kind = reader.json("split")?.unwrap_or_default();
+        Content::Split { train: reader.set("train")?, test: reader.set("test")?, kind }
     };
     if reader.texts.get("checksum").is_some_and(|expected| *expected != checksum(&reader.hashes)) {
         return Err(reader.error("damaged: its numbers do not match its checksum; prepare it again"));
@@ -98,7 +106,7 @@ pub fn read(path: &Path) -> Result<Corpus> {
 
     let sets = match &content {
         Content::Whole(set) => vec![("all", set)],
-        Content::Split { train, test } => vec![("train", train), ("test", test)],
+        Content::Split { train, test, .. } => vec![("train", train), ("test", test)],
     };
     let mut notes: Vec<String> = reader.json("notes")?.unwrap_or_default();
     let classes = match reader.json::<Vec<String>>("classes")? {
@@ -144,6 +152,14 @@ pub fn read(path: &Path) -> Result<Corpus> {
 /// As [`read`], as far as the header goes.
 pub fn front_end(path: &Path) -> Result<Option<FrontEnd>> {
     Reader::open(path)?.json("front_end")
+}
+
+/// How the tracks of a prepared file were divided, from its header alone.
+///
+/// # Errors
+/// As [`read`], as far as the header goes.
+pub fn split(path: &Path) -> Result<split::Kind> {
+    Ok(Reader::open(path)?.json("split")?.unwrap_or_default())
 }
 
 /// Checks that the rows of each track stand together and share one label, and numbers the tracks 0, 1, … in order of

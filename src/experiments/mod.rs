@@ -51,7 +51,7 @@ pub fn load(data: &Data, cache: &Cache, progress: Progress) -> Result<Loaded> {
     if matches!(corpus.content, Content::Split { .. }) {
         notes.push("comes with its own segments and split: settings of those do not apply".to_string());
     }
-    Ok(Loaded { dataset: split::split(corpus, &split, data.seed)?, skipped, notes })
+    Ok(Loaded { dataset: split::split(corpus, &split, data.split, data.seed)?, skipped, notes })
 }
 
 /// Trains one net into `folder`, which is there and empty or holds the same run, unfinished; draws its curve and its

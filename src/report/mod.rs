@@ -1,13 +1,14 @@
 //! What a person reads of finished runs: tables beside the published numbers, training curves, confusion matrices.
 //!
-//! It reads results and trains nothing. Read [`published`] first (what stands beside), then [`tables`], then the
-//! pictures: [`curves`], [`confusion`] and [`spectrogram`]. Results on the built-in corpus say `synthetic` wherever
-//! they appear.
+//! It reads results and trains nothing. Read [`published`] first (what stands beside), then [`stats`] (how sure a
+//! difference is) and [`tables`], then the pictures: [`curves`], [`confusion`] and [`spectrogram`]. Results on the
+//! built-in corpus say `synthetic` wherever they appear.
 
 pub mod confusion;
 pub mod curves;
 pub mod published;
 pub mod spectrogram;
+pub mod stats;
 pub mod tables;
 
 use std::collections::HashSet;
@@ -20,6 +21,7 @@ use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::audio::{FrontEnd, Kind};
+use crate::data::split;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::train::config::{Config, Preset, Schedule};
@@ -138,9 +140,12 @@ fn is_augmented(run: &Run) -> bool {
 }
 
 /// Which published experiment `config` repeats, on deformed tracks too if `augmented`; none was published of a front
-/// end with other settings.
+/// end with other settings, nor of any split but a random one.
 fn experiment(config: &Config, augmented: bool) -> Option<Experiment> {
     let front_end = &config.data.front_end;
+    if config.data.split != split::Kind::Random {
+        return None;
+    }
     match (front_end.kind(), config.schedule) {
         (kind, _) if *front_end != FrontEnd::from(kind) => None,
         (Kind::Mel, Schedule::Constant) if augmented => Some(Experiment::Augmentation),
@@ -169,6 +174,9 @@ pub fn variant(run: &Run) -> String {
     }
     if is_augmented(run) {
         varied.push(Experiment::Augmentation.to_string());
+    }
+    if run.config.data.split == split::Kind::Blocks {
+        varied.push("blocks".to_string());
     }
     let name = format!("{}, preset {preset}", run.results.model);
     if varied.is_empty() { name } else { format!("{name}, {}", varied.join(" & ")) }
@@ -293,5 +301,9 @@ mod tests {
         assert_eq!(experiment(&config, true), None);
         config.data.front_end = FrontEnd::from(Kind::Cqt).with_bins(84);
         assert_eq!(experiment(&config, false), None);
+        // nor neighbours held out together
+        let mut config = Config::preset(Preset::Report, Architecture::Deep);
+        config.data.split = split::Kind::Blocks;
+        assert_eq!((experiment(&config, false), experiment(&config, true)), (None, None));
     }
 }

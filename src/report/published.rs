@@ -16,6 +16,8 @@ pub const REPORT_CONFUSION: &str = "report, figure 7";
 /// Schindler, Lidy and Rauber: *Comparing shallow versus deep neural network architectures for automatic music genre
 /// classification*, 2016, table 2; mean and standard deviation over four folds.
 pub const PAPER: &str = "paper, table 2";
+/// How many folds the paper's means and deviations are over.
+pub const PAPER_FOLDS: usize = 4;
 /// A public re-implementation in TensorFlow 1.6 on the report's split.
 pub const STORRY: &str = "Storry's re-implementation";
 /// The reference results of the course that the report was written for.

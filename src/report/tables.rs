@@ -1,12 +1,16 @@
-//! Tables for the terminal and for Markdown: replication beside the published numbers, confusion matrix, curve.
+//! Tables for the terminal and for Markdown: replication beside the published numbers and what the differences are
+//! worth, confusion matrix, curve.
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
+use crate::models::Architecture;
+use crate::train::config::Config;
 use crate::train::evaluate::Accuracies;
 use crate::train::fit::Epoch;
 use crate::train::results::{Results, Run};
 
 use super::published::{self, Value};
+use super::stats::{Paired, difference, mean_sd};
 use super::{
     SYNTHETIC, Section, clean, counted, data_label, data_labels, experiment, group_names, groups, is_augmented,
     last_runs, variant,
@@ -61,14 +65,6 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// Mean and sample standard deviation (n - 1); none for fewer than two values.
-fn mean_sd(values: &[f64]) -> Value {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let sd = (values.len() > 1).then(|| (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt());
-    Value { mean, sd }
-}
-
 fn shown(value: Value) -> String {
     match value.sd {
         Some(sd) => format!("{:.2} ± {sd:.2}", value.mean),
@@ -94,6 +90,11 @@ pub(super) fn repeats(group: &[&Run]) -> String {
     )
 }
 
+/// One of the accuracies of every run of a group.
+fn each(group: &[&Run], pick: fn(&Accuracies) -> f64) -> Vec<f64> {
+    group.iter().map(|run| pick(&run.results.accuracies)).collect()
+}
+
 fn replication_grid(runs: &[Run]) -> Grid {
     let header = ["model", "numbers", "data", "epochs", "n", "raw", "max", "max (prob.)", "maj"];
     let mut grid = Grid::new(&header, 3);
@@ -105,9 +106,7 @@ fn replication_grid(runs: &[Run]) -> Grid {
     };
     for (place, (group, what)) in groups.iter().zip(group_names(&groups)).enumerate() {
         let results = &group[0].results;
-        let over = |pick: fn(&Accuracies) -> f64| {
-            shown(mean_sd(&group.iter().map(|run| pick(&run.results.accuracies)).collect::<Vec<_>>()))
-        };
+        let over = |pick| shown(mean_sd(&each(group, pick)));
         grid.rows.push(vec![
             results.model.to_string(),
             format!("ours{}", what.strip_prefix(&results.model.to_string()).unwrap_or_default()),
@@ -130,7 +129,11 @@ fn replication_grid(runs: &[Run]) -> Grid {
                 row.source.to_string(),
                 "GTZAN, ten genres".to_string(),
                 epochs.to_string(),
-                if row.source == published::PAPER { "4 folds" } else { "1 run" }.to_string(),
+                if row.source == published::PAPER {
+                    counted(published::PAPER_FOLDS, "fold")
+                } else {
+                    "1 run".to_string()
+                },
                 shown(row.raw),
                 maybe(row.max),
                 "–".to_string(),
@@ -217,17 +220,216 @@ fn common_part(grid: &Grid) -> String {
     first[..parts].join(", ")
 }
 
-/// [`replication`] with its caption, for a terminal; ends with a line break.
-pub fn replication_text(runs: &[Run]) -> String {
-    let notes: String = caption(runs).iter().skip(1).map(|line| format!("  {line}\n")).collect();
-    let common = common_part(&replication_grid(runs));
-    format!("Results on {}{common}\n\n{}\n\n{notes}", data_labels(runs), replication(runs))
+/// `name` without what all the table's rows have in common: `deep, EXP`.
+fn short(name: &str, model: Architecture, common: &str) -> String {
+    let own = name.strip_prefix(&model.to_string()).unwrap_or(name);
+    format!("{model}{}", own.strip_prefix(common).unwrap_or(own))
 }
 
-/// [`replication`] with its caption, in Markdown.
+/// Differences to the published numbers of the same experiment after as many epochs; none on the built-in corpus.
+///
+/// Max is compared with max as the source defines it: the report sums logits, the paper probabilities.
+fn differences_grid(runs: &[Run], terminal: bool) -> Grid {
+    let mut grid = Grid::new(&["ours", "data", "against", "epochs", "n", "raw", "max", "maj"], 3);
+    let groups = groups(runs);
+    let common = common_part(&replication_grid(runs));
+    for (group, name) in groups.iter().zip(group_names(&groups)) {
+        let Results { model, epochs, ref data, .. } = group[0].results;
+        let experiment = experiment(&group[0].config, is_augmented(group[0])).filter(|_| !data.synthetic);
+        for row in experiment.into_iter().flat_map(|experiment| published::rows(experiment, model, epochs)) {
+            let paper = row.source == published::PAPER;
+            let n = if paper { published::PAPER_FOLDS } else { 1 };
+            let cell = |pick, published: Option<Value>| {
+                let Some(published) = published else { return "–".to_string() };
+                let ours = each(group, pick);
+                match difference(&ours, published, n) {
+                    None => format!("{:+.2}", mean_sd(&ours).mean - published.mean),
+                    Some(of) if terminal => format!("{:+.2}±{:.2}", of.difference, of.high - of.difference),
+                    Some(of) => format!("{:+.2} ({:+.2} to {:+.2})", of.difference, of.low, of.high),
+                }
+            };
+            grid.rows.push(vec![
+                if terminal { short(&name, model, &common) } else { name.clone() },
+                data_label(data),
+                row.source.to_string(),
+                epochs.to_string(),
+                repeats(group),
+                cell(|a| a.raw, Some(row.raw)),
+                cell(if paper { |a| a.max_probabilities } else { |a| a.max }, row.max),
+                cell(|a| a.maj, row.maj),
+            ]);
+        }
+    }
+    grid
+}
+
+/// What must be read with the differences, one sentence an entry.
+fn differences_caption(runs: &[Run], terminal: bool) -> Vec<String> {
+    let interval = if terminal { "after ±, half of" } else { "in parentheses," };
+    let mut lines = vec![
+        format!("differences, ours - published, in percentage points; {interval} the 95 % interval"),
+        "the report is one run, taken as exact (Student's t); the paper's four folds vary as ours do (Welch's t)"
+            .to_string(),
+        "max against the report is of summed logits, against the paper of summed probabilities, as theirs are"
+            .to_string(),
+    ];
+    let groups = groups(runs);
+    if let Some(alone) = groups.iter().find(|group| group.len() == 1) {
+        lines.push(format!("{}: no interval", repeats(alone)));
+    }
+    if groups.iter().any(|group| group.len() > 1 && group[0].config.data.folds > 0) {
+        lines.push("folds share training tracks: their intervals are somewhat too narrow".to_string());
+    }
+    lines
+}
+
+/// Ours minus the published numbers, each with its 95 % interval where ours are two or more, within eighty columns; no
+/// rows where there is nothing to compare with: on the built-in corpus, or after another number of epochs.
+pub fn differences(runs: &[Run]) -> Table {
+    let mut grid = differences_grid(runs, true);
+    grid.header[3] = "ep".to_string();
+    for cells in std::iter::once(&mut grid.header).chain(&mut grid.rows) {
+        cells.remove(1);
+        let named = cells[1].find(',').unwrap_or(cells[1].len());
+        cells[1].truncate(named);
+    }
+    grid.left = 2;
+    grid.table()
+}
+
+/// Shallow and deep runs of the same settings on the same test tracks; a cross-validation's folds together.
+struct Pair<'a> {
+    /// One shallow run a fold.
+    runs: Vec<&'a Run>,
+    paired: Paired,
+}
+
+/// What two runs have in common that are to be paired: everything but what makes the net.
+fn setting(run: &Run) -> Config {
+    let mut config = run.config.clone();
+    let Config { model, dropout, dense_activation, .. } = Config::preset(config.preset, Architecture::Shallow);
+    (config.model, config.dropout, config.dense_activation) = (model, dropout, dense_activation);
+    config.epochs = run.results.epochs;
+    config
+}
+
+fn pairs(runs: &[Run]) -> Vec<Pair<'_>> {
+    let of = |model| runs.iter().filter(move |run| run.results.model == model);
+    let mut deep: Vec<&Run> = of(Architecture::Deep).collect();
+    let mut pairs: Vec<Pair> = Vec::new();
+    for shallow in of(Architecture::Shallow) {
+        let mine = setting(shallow);
+        let partner = deep.iter().enumerate().filter(|(_, deep)| setting(deep) == mine);
+        let Some((place, paired)) =
+            partner.filter_map(|(place, deep)| Some((place, Paired::of(&shallow.results, &deep.results)?))).next()
+        else {
+            continue;
+        };
+        deep.remove(place);
+        let other_fold = |pair: &&mut Pair| {
+            let mut same = mine.clone();
+            pair.runs.iter().all(|run| {
+                same.data.fold = run.config.data.fold;
+                same.data.fold != mine.data.fold && setting(run) == same
+            })
+        };
+        match pairs.iter_mut().find(other_fold) {
+            Some(pair) => {
+                pair.runs.push(shallow);
+                pair.paired = pair.paired.and(paired);
+            }
+            None => pairs.push(Pair { runs: vec![shallow], paired }),
+        }
+    }
+    pairs
+}
+
+fn pairs_grid(runs: &[Run], terminal: bool) -> Grid {
+    let mut grid = Grid::new(&["settings", "data", "epochs", "test tracks", "only shallow", "only deep", "p"], 2);
+    let common = common_part(&replication_grid(runs));
+    for Pair { runs, paired } in pairs(runs) {
+        let Results { seed, epochs, ref data, model, .. } = runs[0].results;
+        let config = &runs[0].config.data;
+        let mut name = variant(runs[0]);
+        if terminal {
+            name = short(&name, model, &common);
+        }
+        let mut what: Vec<String> = name.split(", ").skip(1).map(ToString::to_string).collect();
+        what.push(format!("seed {seed}"));
+        if config.seed != seed {
+            what.push(format!("split {}", config.seed));
+        }
+        if config.folds > 0 {
+            let all = counted(config.folds, "fold");
+            what.push(if runs.len() == config.folds { all } else { format!("{} of {all}", runs.len()) });
+        }
+        let p = paired.p();
+        grid.rows.push(vec![
+            what.join(", "),
+            data_label(data),
+            epochs.to_string(),
+            paired.tracks.to_string(),
+            paired.only_first.to_string(),
+            paired.only_second.to_string(),
+            if p < 0.001 { "< 0.001".to_string() } else { format!("{p:.3}") },
+        ]);
+    }
+    grid
+}
+
+/// What must be read with the comparison of the nets, one sentence an entry.
+fn pairs_caption() -> Vec<String> {
+    [
+        "shallow against deep on the same test tracks: how many only one of them got right (max, sum of logits)",
+        "p: exact two-sided McNemar test; folds are taken together, seeds are not: their test sets overlap",
+    ]
+    .map(String::from)
+    .to_vec()
+}
+
+/// Shallow against deep on the same test tracks, within eighty columns; no rows where no two runs are alike but for the
+/// net.
+pub fn shallow_against_deep(runs: &[Run]) -> Table {
+    let mut grid = pairs_grid(runs, true);
+    (grid.header[2], grid.header[3]) = ("ep".to_string(), "tracks".to_string());
+    std::iter::once(&mut grid.header).chain(&mut grid.rows).for_each(|cells| drop(cells.remove(1)));
+    grid.left = 1;
+    grid.table()
+}
+
+/// [`replication`] with its caption, then, where there are any, [`differences`] and [`shallow_against_deep`], for a
+/// terminal; ends with a line break.
+pub fn replication_text(runs: &[Run]) -> String {
+    let notes = |lines: &[String]| lines.iter().map(|line| format!("  {line}\n")).collect::<String>();
+    let common = common_part(&replication_grid(runs));
+    let (all, after) = (replication(runs), notes(&caption(runs)[1..]));
+    let mut text = format!("Results on {}{common}\n\n{all}\n\n{after}", data_labels(runs));
+    for (table, lines) in
+        [(differences(runs), differences_caption(runs, true)), (shallow_against_deep(runs), pairs_caption())]
+    {
+        if table.row_count() > 0 {
+            text += &format!("\n{table}\n\n{}", notes(&lines));
+        }
+    }
+    text
+}
+
+/// [`replication`] with its caption, then, where there are any, [`differences`] and [`shallow_against_deep`], in
+/// Markdown.
 pub fn replication_markdown(runs: &[Run]) -> String {
-    let notes: String = caption(runs).iter().map(|line| format!("- {}\n", escape(line))).collect();
-    format!("{}\n{notes}", replication_grid(runs).markdown())
+    let mut parts = Vec::new();
+    for (grid, lines) in [
+        (replication_grid(runs), caption(runs)),
+        (differences_grid(runs, false), differences_caption(runs, false)),
+        (pairs_grid(runs, false), pairs_caption()),
+    ] {
+        // the first one is there even without rows
+        if parts.is_empty() || !grid.rows.is_empty() {
+            let notes: String = lines.iter().map(|line| format!("- {}\n", escape(line))).collect();
+            parts.push(format!("{}\n{notes}", grid.markdown()));
+        }
+    }
+    parts.join("\n")
 }
 
 /// Short names for the columns of a confusion matrix: the first two letters, or as many up to five as tell all classes
@@ -347,12 +549,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mean_and_sample_deviation_by_hand() {
-        let value = mean_sd(&[60.0, 62.0, 67.0]);
-        assert_eq!(value.mean, 63.0);
-        // (9 + 1 + 16) / 2 = 13
-        assert_eq!(value.sd, Some(13f64.sqrt()));
-        assert_eq!(shown(value), "63.00 ± 3.61");
+    fn a_spread_is_shown_where_there_is_one() {
+        assert_eq!(shown(mean_sd(&[60.0, 62.0, 67.0])), "63.00 ± 3.61");
         assert_eq!(shown(mean_sd(&[60.0])), "60.00");
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::audio::{FrontEnd, Kind};
+use crate::data::split;
 use crate::error::{Error, Result};
 use crate::models::{Architecture, DropoutAt, Net};
 use crate::nn::Activation;
@@ -121,6 +122,9 @@ pub struct Data {
     pub folds: usize,
     /// Which fold is the test set, from 0.
     pub fold: usize,
+    /// Which tracks are held out together.
+    #[serde(default)]
+    pub split: split::Kind,
     /// Whether deformed segments of the training tracks are trained on as well: 48 a track.
     #[serde(default)]
     pub augment: bool,
@@ -138,6 +142,7 @@ impl Default for Data {
             test_fraction: 0.25,
             folds: 0,
             fold: 0,
+            split: split::Kind::Random,
             augment: false,
             front_end: FrontEnd::default(),
         }
@@ -292,7 +297,10 @@ mod tests {
                 let text = toml::to_string(&config).unwrap();
                 assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
                 // written before there was a choice
-                assert_eq!(toml::from_str::<Config>(&text.replace("fuse = true\n", "")).unwrap(), config);
+                for line in ["fuse = true\n", "split = \"random\"\n", "augment = false\n"] {
+                    assert!(text.contains(line), "{text}");
+                    assert_eq!(toml::from_str::<Config>(&text.replace(line, "")).unwrap(), config);
+                }
             }
         }
     }
