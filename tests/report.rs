@@ -67,7 +67,7 @@ fn run(model: Architecture, seed: u64, epochs: u32, raw: f64) -> Run {
 
 /// A study of one table.
 fn study(runs: &[Run]) -> Vec<Section> {
-    vec![Section { title: "Replication".to_string(), runs: runs.to_vec() }]
+    vec![Section { title: "Replication".to_string(), runs: runs.to_vec(), baselines: Vec::new() }]
 }
 
 /// The same on a folder of real tracks called `name` with `classes`; the matrix is diagonal.

@@ -11,13 +11,15 @@
 pub mod mixture;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::audio::Kind;
 use crate::audio::mfcc::Mfcc;
-use crate::data::{Dataset, Set};
+use crate::data::{Dataset, Set, split};
 use crate::error::{Error, Result};
 use crate::rng;
-use crate::train::evaluate::{Evaluation, evaluate};
+use crate::train::evaluate::{Accuracies, Evaluation, TrackPrediction, evaluate};
+use crate::train::results::DataSummary;
 
 use mixture::{Density, Mixture};
 
@@ -28,7 +30,7 @@ const CONSTANT: f64 = 1e-9;
 const FARTHEST: f64 = 1e6;
 
 /// How the baseline is made.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Cepstral coefficients of a frame, from number 0.
     pub coefficients: usize,
@@ -74,6 +76,27 @@ pub struct Outcome {
     /// `[N, classes]` of the test segments: the mean of `ln p` over a segment's frames under a class's mixture, in nats
     /// a frame. What a net's logits are to it.
     pub scores: Vec<f32>,
+}
+
+/// The baseline's `results.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// How it was made.
+    pub settings: Settings,
+    /// Where the mixtures started.
+    pub seed: u64,
+    /// How tracks were divided.
+    pub split: split::Kind,
+    /// The data.
+    pub data: DataSummary,
+    /// The three accuracies on the test set, percent.
+    pub accuracies: Accuracies,
+    /// `confusion[truth][predicted by max]`, in tracks.
+    pub confusion: Vec<Vec<u32>>,
+    /// Every test track.
+    pub tracks: Vec<TrackPrediction>,
+    /// Wall time, s.
+    pub seconds: f64,
 }
 
 /// Fits a mixture a class to the training set of `dataset`, deformed segments included, and classifies its test set.

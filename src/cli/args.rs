@@ -221,6 +221,11 @@ impl DataArgs {
         self.making.synthetic_tracks.is_some()
     }
 
+    /// True if one kind of split was asked for.
+    pub fn names_split(&self) -> bool {
+        self.making.split.is_some()
+    }
+
     /// True if one fold was asked for.
     pub fn names_fold(&self) -> bool {
         self.making.fold.is_some()

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::audio::Kind;
 use crate::error::Result;
-use crate::experiments::grid::{Cell, Grid, MODELS, Request, SYNTHETIC_EPOCHS, SYNTHETIC_TRACKS, Table};
+use crate::experiments::grid::{Cell, Grid, MODELS, Method, Request, SYNTHETIC_EPOCHS, SYNTHETIC_TRACKS, Table};
 use crate::experiments::study::{Means, Study};
 use crate::models::Architecture;
 use crate::report::{self, Section, tables};
@@ -216,7 +216,12 @@ impl Args {
         if epochs.is_empty() && synthetic {
             epochs.push(SYNTHETIC_EPOCHS);
         }
-        Grid::new(&Request { tables: &tables, bases: &self.bases()?, epochs: &epochs, fixed_learning_rate })
+        let bases = self.bases()?;
+        // Only a folder of tracks knows neighbours.
+        let undivided =
+            self.data.data.as_deref().is_some_and(Path::is_dir) && bases.iter().all(|base| base.data.folds == 0);
+        let blocks = undivided && !self.data.names_split();
+        Grid::new(&Request { tables: &tables, bases: &bases, epochs: &epochs, fixed_learning_rate, blocks })
     }
 
     /// The settings that a table's rows start from: every seed's front ends, folds and nets, in an order that lets those
@@ -252,13 +257,16 @@ impl Args {
 /// The grid's cells, numbered as --cell takes them.
 fn listing(grid: &Grid) -> String {
     let mut text = String::new();
-    for (number, Cell { name, config }) in grid.cells.iter().enumerate() {
+    for (number, Cell { name, method, config }) in grid.cells.iter().enumerate() {
         let epochs: Vec<String> = config.milestones.iter().chain([&config.epochs]).map(u32::to_string).collect();
         let tables = grid.tables.iter().filter(|listed| listed.cells.contains(name));
         let tables: Vec<String> =
             tables.filter_map(|listed| Some(listed.table.to_possible_value()?.get_name().to_string())).collect();
-        let (epochs, tables) = (epochs.join(", "), tables.join(", "));
-        let _ = writeln!(text, "{number:>4}  {name:<32}  tested after {epochs} epochs  ({tables})");
+        let tested = match method {
+            Method::Net => format!("tested after {} epochs", epochs.join(", ")),
+            Method::Mixtures => "MFCCs and Gaussian mixtures".to_string(),
+        };
+        let _ = writeln!(text, "{number:>4}  {name:<32}  {tested}  ({})", tables.join(", "));
     }
     text
 }
@@ -266,11 +274,11 @@ fn listing(grid: &Grid) -> String {
 /// The tables, and where everything is.
 fn summary(folder: &Path, sections: &[Section]) -> String {
     let mut text = String::new();
-    for Section { title, runs } in sections {
+    for section in sections {
         if sections.len() > 1 {
-            text += &format!("{title}\n\n");
+            text += &format!("{}\n\n", section.title);
         }
-        text += &format!("{}\n", tables::replication_text(runs));
+        text += &format!("{}\n", tables::section_text(section));
     }
     let runs = report::last_runs(sections);
     let better = |a: &&Run, b: &&Run| a.results.accuracies.max.total_cmp(&b.results.accuracies.max);

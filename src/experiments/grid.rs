@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::audio::Kind;
-use crate::data::prepared;
+use crate::data::{prepared, split};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::models::Architecture;
@@ -42,6 +42,17 @@ pub enum Table {
     Activations,
 }
 
+/// What is trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// A net, as the configuration says.
+    #[default]
+    Net,
+    /// MFCCs and Gaussian mixtures (see [`crate::baseline`]); of the configuration, data and seed matter.
+    Mixtures,
+}
+
 /// What a row of a table changes of the settings that it starts from.
 #[derive(Clone, Copy, Debug, Default)]
 struct Variation {
@@ -49,6 +60,7 @@ struct Variation {
     schedule: Option<Schedule>,
     activation: Option<Activation>,
     augment: bool,
+    method: Method,
 }
 
 impl Variation {
@@ -116,7 +128,11 @@ impl Table {
             Table::Improvements => vec![cqt, exp, Variation { schedule: exp.schedule, ..cqt }],
             Table::Augmentation => vec![plain, Variation { augment: true, ..plain }],
             Table::Bins => vec![cqt, Variation { front_end: Some((Kind::Cqt, Some(84))), ..plain }],
-            Table::Representations => [Kind::Mel, Kind::Cqt, Kind::Linear, Kind::Cwt].map(Variation::front_end).into(),
+            Table::Representations => {
+                let nets = [Kind::Mel, Kind::Cqt, Kind::Linear, Kind::Cwt].map(Variation::front_end);
+                let before = Variation { method: Method::Mixtures, ..Variation::front_end(Kind::Mel) };
+                nets.into_iter().chain([before]).collect()
+            }
             Table::Activations => [Activation::Tanh, Activation::Relu, Activation::LeakyRelu]
                 .map(|activation| Variation { activation: Some(activation), ..plain })
                 .into(),
@@ -129,6 +145,9 @@ impl Table {
 pub struct Cell {
     /// Its folder within the study's: `deep-cqt-exp-seed2`.
     pub name: String,
+    /// What is trained.
+    #[serde(default)]
+    pub method: Method,
     /// Every setting.
     pub config: Config,
 }
@@ -164,6 +183,8 @@ pub struct Request<'a> {
     pub epochs: &'a [u32],
     /// Whether the learning rate was given, and does not follow the front end.
     pub fixed_learning_rate: bool,
+    /// Whether the replication is done on blocks of neighbouring tracks too.
+    pub blocks: bool,
 }
 
 /// The grid's file within the study's folder.
@@ -182,18 +203,22 @@ impl Grid {
             epochs.sort_unstable();
             epochs.dedup();
             let mut listed = Listed { table, cells: Vec::new(), epochs };
-            for base in request.bases {
-                for variation in table.variations() {
-                    let mut config = base.clone();
-                    variation.apply(&mut config, request.fixed_learning_rate);
-                    config.epochs = listed.epochs.last().copied().unwrap_or(config.epochs);
-                    config.set_milestones(&listed.epochs);
-                    config.check()?;
-                    check_prepared(base, &config)?;
-                    let name = grid.add(config, request.bases);
-                    if !listed.cells.contains(&name) {
-                        listed.cells.push(name);
-                    }
+            let splits = if request.blocks && table == Table::Replication { 2 } else { 1 };
+            let rows = request.bases.iter().flat_map(|base| (0..splits).map(move |split| (base, split)));
+            for (base, variation) in rows.flat_map(|row| table.variations().into_iter().map(move |v| (row, v))) {
+                let (base, split) = base;
+                let mut config = base.clone();
+                variation.apply(&mut config, request.fixed_learning_rate);
+                if split == 1 {
+                    config.data.split = split::Kind::Blocks;
+                }
+                config.epochs = listed.epochs.last().copied().unwrap_or(config.epochs);
+                config.set_milestones(&listed.epochs);
+                config.check()?;
+                check_prepared(base, &config)?;
+                let name = grid.add(variation.method, config, request.bases);
+                if !listed.cells.contains(&name) {
+                    listed.cells.push(name);
                 }
             }
             grid.tables.push(listed);
@@ -203,20 +228,27 @@ impl Grid {
     }
 
     /// Adds a cell, or more milestones to the one that is there; gives its name.
-    fn add(&mut self, config: Config, bases: &[Config]) -> String {
+    fn add(&mut self, method: Method, mut config: Config, bases: &[Config]) -> String {
+        if method == Method::Mixtures {
+            // one for both nets
+            config =
+                Config { data: config.data, seed: config.seed, ..Config::preset(config.preset, Architecture::Shallow) };
+        }
         let timeless = |config: &Config| Config { epochs: 1, milestones: Vec::new(), ..config.clone() };
-        if let Some(cell) = self.cells.iter_mut().find(|cell| timeless(&cell.config) == timeless(&config)) {
+        if let Some(cell) =
+            self.cells.iter_mut().find(|cell| cell.method == method && timeless(&cell.config) == timeless(&config))
+        {
             let own = &mut cell.config;
             let all = [&own.milestones, &[own.epochs][..], &config.milestones, &[config.epochs]].concat();
             own.epochs = own.epochs.max(config.epochs);
             own.set_milestones(&all);
             return cell.name.clone();
         }
-        let stem = name(&config, bases);
+        let stem = name(method, &config, bases);
         let taken = |name: &str| self.cells.iter().any(|cell| cell.name == name);
         let numbered = (2..).map(|number| format!("{stem}-{number}"));
         let name = std::iter::once(stem.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(stem);
-        self.cells.push(Cell { name: name.clone(), config });
+        self.cells.push(Cell { name: name.clone(), method, config });
         name
     }
 
@@ -293,17 +325,20 @@ fn check_prepared(base: &Config, config: &Config) -> Result<()> {
 }
 
 /// `deep-cqt-exp-seed2`: the net, and what is not as in the first of `bases`.
-fn name(config: &Config, bases: &[Config]) -> String {
+fn name(method: Method, config: &Config, bases: &[Config]) -> String {
     let plain = bases.first().unwrap_or(config);
-    let mut parts = vec![config.model.to_string()];
     let (data, usual) = (&config.data, &plain.data);
+    let mut parts = vec![config.model.to_string()];
+    if method == Method::Mixtures {
+        parts = vec!["mixtures".to_string()];
+    }
     if data.front_end != usual.front_end || bases.iter().any(|base| base.data.front_end != usual.front_end) {
         parts.push(data.front_end.slug());
     }
-    if config.schedule != plain.schedule {
+    if config.schedule != plain.schedule && method == Method::Net {
         parts.push(if config.schedule == Schedule::Exp { "exp" } else { "constant" }.to_string());
     }
-    if config.activation != plain.activation {
+    if config.activation != plain.activation && method == Method::Net {
         parts.push(
             match config.activation {
                 Activation::Relu => "relu",
@@ -315,6 +350,9 @@ fn name(config: &Config, bases: &[Config]) -> String {
     }
     if data.augment != usual.augment {
         parts.push("augmented".to_string());
+    }
+    if data.split != usual.split {
+        parts.push(if data.split == split::Kind::Blocks { "blocks" } else { "random" }.to_string());
     }
     parts.push(format!("seed{}", config.seed));
     if data.folds > 0 {
@@ -336,7 +374,7 @@ mod tests {
 
     fn grid(tables: &[Table], seeds: &[u64]) -> Grid {
         let bases = bases(seeds);
-        Grid::new(&Request { tables, bases: &bases, epochs: &[], fixed_learning_rate: false }).unwrap()
+        Grid::new(&Request { tables, bases: &bases, epochs: &[], fixed_learning_rate: false, blocks: false }).unwrap()
     }
 
     #[test]
@@ -364,8 +402,9 @@ mod tests {
     #[test]
     fn tables_share_their_cells() {
         let grid = grid(&Table::ALL, &[1]);
-        // log-mel; CQT, EXP, both; augmented; 84 bins; linear, CWT; tanh, LeakyReLU (ReLU is the preset's): ten rows a net
-        assert_eq!(grid.cells.len(), 20);
+        // log-mel; CQT, EXP, both; augmented; 84 bins; linear, CWT; tanh, LeakyReLU (ReLU is the preset's): ten rows a net,
+        // and the mixtures
+        assert_eq!(grid.cells.len(), 21);
         let plain = grid.cells.iter().find(|cell| cell.name == "deep-seed1").unwrap();
         assert_eq!((plain.config.epochs, &plain.config.milestones[..]), (200, &[100][..]));
         let used =
@@ -374,9 +413,26 @@ mod tests {
         let mut names: Vec<&String> = grid.cells.iter().map(|cell| &cell.name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), 20);
+        assert_eq!(names.len(), 21);
         let changes = grid.cells.windows(2).filter(|pair| pair[0].config.data != pair[1].config.data).count();
         assert_eq!(changes, 5, "each of six data sets is loaded once");
+    }
+
+    #[test]
+    fn the_replication_stands_on_both_splits() {
+        let bases = bases(&[1]);
+        let request = Request {
+            tables: &[Table::Replication],
+            bases: &bases,
+            epochs: &[5],
+            fixed_learning_rate: false,
+            blocks: true,
+        };
+        let grid = Grid::new(&request).unwrap();
+        let names: Vec<&str> = grid.cells.iter().map(|cell| cell.name.as_str()).collect();
+        assert_eq!(names, ["shallow-seed1", "deep-seed1", "shallow-blocks-seed1", "deep-blocks-seed1"]);
+        let splits = grid.cells.iter().map(|cell| cell.config.data.split == split::Kind::Blocks);
+        assert!(splits.eq([false, false, true, true]));
     }
 
     #[test]

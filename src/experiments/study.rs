@@ -5,7 +5,10 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
+use crate::baseline;
+use crate::data::Dataset;
 use crate::data::cache::Cache;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -13,11 +16,12 @@ use crate::files;
 use crate::models::Architecture;
 use crate::report::{self, Section};
 use crate::train::config::{Config, Data};
+use crate::train::evaluate::Evaluation;
 use crate::train::fit::{Observer, Options};
-use crate::train::results::{self, Results, Run, Saves};
+use crate::train::results::{self, DataSummary, Results, Run, Saves};
 
 use super::Loaded;
-use super::grid::{Cell, Grid};
+use super::grid::{Cell, Grid, Method};
 
 /// Who watches a study.
 pub trait Watcher {
@@ -203,11 +207,17 @@ impl Study {
                 let after = (number + 1..numbers.end).filter(|number| !finished(number));
                 let after = after.map(|number| work(&self.grid.cells[number].config)).sum::<f64>() / work(&cell.config);
                 let ahead = Ahead { cell: number + 1, cells: self.grid.cells.len(), after };
-                let mut observer = watcher.training(cell, ahead);
-                let how = (&Options::default(), means.saves);
-                let run = super::train(&folder, &cell.config, &loaded.dataset, means.device, how, observer.as_mut());
+                let done = match cell.method {
+                    Method::Net => {
+                        let mut observer = watcher.training(cell, ahead);
+                        let how = (&Options::default(), means.saves);
+                        super::train(&folder, &cell.config, &loaded.dataset, means.device, how, observer.as_mut())
+                            .map(drop)
+                    }
+                    Method::Mixtures => mixtures(&folder, &cell.config, &loaded.dataset),
+                };
                 drop(lock);
-                run.inspect_err(|_| files::discard(&folder)).map_err(|error| self.resumable(error))?;
+                done.inspect_err(|_| files::discard(&folder)).map_err(|error| self.resumable(error))?;
                 self.write_results(&self.runs()?)?;
             }
         }
@@ -244,9 +254,15 @@ impl Study {
     /// # Errors
     /// Those of [`results::read_all`].
     pub fn runs(&self) -> Result<Vec<Run>> {
-        let finished = self.grid.cells.iter().map(|cell| self.folder.join(&cell.name));
-        let finished = finished.filter(|folder| results::is_finished(folder));
-        Ok(finished.map(|folder| results::read_all(&folder)).collect::<Result<Vec<_>>>()?.concat())
+        let finished = self.finished(Method::Net).map(|(_, folder)| results::read_all(&folder));
+        Ok(finished.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// The finished cells of one method, with their folders.
+    fn finished(&self, method: Method) -> impl Iterator<Item = (&Cell, PathBuf)> {
+        let cells = self.grid.cells.iter().filter(move |cell| cell.method == method);
+        let folders = cells.map(|cell| (cell, self.folder.join(&cell.name)));
+        folders.filter(|(_, folder)| results::is_finished(folder))
     }
 
     /// The names of the cells that are not finished.
@@ -272,14 +288,27 @@ impl Study {
                 listed.epochs.contains(&run.results.epochs) && listed.cells.iter().any(|cell| *cell == name)
             };
             let runs: Vec<Run> = runs.iter().filter(is_in).cloned().collect();
-            if !runs.is_empty() {
-                sections.push(Section { title: listed.table.title().to_string(), runs });
+            let baselines = self.finished(Method::Mixtures).filter(|(cell, _)| listed.cells.contains(&cell.name));
+            let baselines = baselines.map(|(_, folder)| files::read_json(&folder.join("results.json")));
+            let baselines = baselines.collect::<Result<Vec<_>>>()?;
+            if !runs.is_empty() || !baselines.is_empty() {
+                sections.push(Section { title: listed.table.title().to_string(), runs, baselines });
             }
         }
         self.write_results(&runs)?;
         report::write(&self.folder, &sections)?;
         Ok(sections)
     }
+}
+
+/// Fits the baseline and writes its results into `folder`.
+fn mixtures(folder: &Path, config: &Config, dataset: &Dataset) -> Result<()> {
+    let (started, settings) = (Instant::now(), baseline::Settings::default());
+    let Evaluation { accuracies, confusion, tracks, .. } = baseline::fit(dataset, &settings, config.seed)?.evaluation;
+    let (seed, split, data) = (config.seed, config.data.split, DataSummary::of(dataset));
+    let seconds = started.elapsed().as_secs_f64();
+    let results = baseline::Results { settings, seed, split, data, accuracies, confusion, tracks, seconds };
+    files::replace_json(&folder.join("results.json"), &results)
 }
 
 /// How long a training takes, in arbitrary units: a deep step takes some four shallow ones.

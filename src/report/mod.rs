@@ -21,6 +21,7 @@ use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::audio::{FrontEnd, Kind};
+use crate::baseline;
 use crate::data::split;
 use crate::error::{Error, Result};
 use crate::files;
@@ -36,6 +37,8 @@ pub struct Section {
     pub title: String,
     /// Its rows, before they are averaged over seeds.
     pub runs: Vec<Run>,
+    /// What came before the nets, to stand beside them.
+    pub baselines: Vec<baseline::Results>,
 }
 
 /// The runs of all `sections`, each once, at their last epochs.

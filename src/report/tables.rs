@@ -3,6 +3,9 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
+use clap::ValueEnum;
+
+use crate::baseline;
 use crate::models::Architecture;
 use crate::train::config::Config;
 use crate::train::evaluate::Accuracies;
@@ -523,12 +526,59 @@ pub fn curves(epochs: &[Epoch]) -> Table {
     curves_grid(epochs).table()
 }
 
+/// The baselines, mean ± sd over those on the same data by the same kind of split.
+fn baselines_grid(baselines: &[baseline::Results]) -> Grid {
+    let mut grid = Grid::new(&["baseline", "data", "split", "n", "raw", "max", "max (prob.)", "maj"], 3);
+    let mut rest: Vec<&baseline::Results> = baselines.iter().collect();
+    while let Some(first) = rest.first().copied() {
+        let same = |other: &&baseline::Results| {
+            (&other.data.name, &other.data.classes, other.split, other.settings)
+                == (&first.data.name, &first.data.classes, first.split, first.settings)
+        };
+        let (group, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(same);
+        rest = others;
+        let over = |pick: fn(&Accuracies) -> f64| {
+            shown(mean_sd(&group.iter().map(|results| pick(&results.accuracies)).collect::<Vec<_>>()))
+        };
+        let split = first.split.to_possible_value().map_or(String::new(), |value| value.get_name().to_string());
+        grid.rows.push(vec![
+            format!("MFCC, {} Gaussians a genre", first.settings.components),
+            data_label(&first.data),
+            split,
+            counted(group.len(), "seed"),
+            over(|a| a.raw),
+            over(|a| a.max),
+            over(|a| a.max_probabilities),
+            over(|a| a.maj),
+        ]);
+    }
+    grid
+}
+
+/// A table with all that belongs to it, for a terminal.
+pub fn section_text(section: &Section) -> String {
+    let mut text = if section.runs.is_empty() { String::new() } else { replication_text(&section.runs) };
+    if !section.baselines.is_empty() {
+        text += &format!("\n{}\n", baselines_grid(&section.baselines).table());
+    }
+    text
+}
+
+/// A table with all that belongs to it, in Markdown.
+pub fn section_markdown(section: &Section) -> String {
+    let mut text = if section.runs.is_empty() { String::new() } else { replication_markdown(&section.runs) };
+    if !section.baselines.is_empty() {
+        text += &format!("\n{}", baselines_grid(&section.baselines).markdown());
+    }
+    text
+}
+
 /// Everything as one Markdown document, `tables.md`.
 pub fn document(sections: &[Section]) -> String {
     let runs = last_runs(sections);
     let mut text = format!("# Results on {}\n", escape(&data_labels(&runs)));
-    for Section { title, runs } in sections {
-        text += &format!("\n## {}\n\n{}", escape(title), replication_markdown(runs));
+    for section in sections {
+        text += &format!("\n## {}\n\n{}", escape(&section.title), section_markdown(section));
     }
     for run in &runs {
         let Results { seed, device, parameters, seconds, .. } = &run.results;
