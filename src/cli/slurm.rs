@@ -34,7 +34,7 @@ pub fn script(grid: &Grid, out: &Path) -> Result<String> {
 #SBATCH --cpus-per-task=2
 #SBATCH --mem=4G
 #SBATCH --time=12:00:00
-#SBATCH --signal=TERM@120
+#SBATCH --signal=B:TERM@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=genregrad-%A_%a.log
