@@ -233,6 +233,8 @@ fn cells_trained_apart_make_the_same_study() {
     assert!(bad(dir, &others, 2).contains("a study with other settings"));
     assert!(bad(dir, &["reproduce", "--resume", "absent"], 2).contains("not a study's folder"));
     assert!(bad(dir, &["reproduce", "--cell", "0"], 2).contains("--out"));
+    assert!(bad(dir, &["reproduce", "--cell", "9", "--out", "none"], 2).contains("there are 2"));
+    assert!(!dir.join("none").exists());
 }
 
 #[test]

@@ -162,6 +162,7 @@ impl Args {
             (true, ..) => print(&listing(&grid)).map(|()| ExitCode::SUCCESS),
             (_, true, _, Some(out)) => print(&slurm::script(&grid, out)?).map(|()| ExitCode::SUCCESS),
             (.., Some(number), Some(out)) => {
+                grid.cell(*number)?;
                 let study = Study::join(grid, out)?;
                 self.train(|means, progress| study.train_cell(*number, means, progress).map(|()| study.clone()))
             }

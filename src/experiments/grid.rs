@@ -36,7 +36,7 @@ pub enum Table {
     Augmentation,
     /// constant-Q over seven whole octaves: 84 rows instead of 80 (the report's future work)
     Bins,
-    /// log-mel, constant-Q, linear and wavelet spectrograms
+    /// log-mel, constant-Q, linear and wavelet spectrograms; MFCCs with Gaussian mixtures instead of a net
     Representations,
     /// tanh, ReLU and LeakyReLU after every convolution
     Activations,
@@ -262,6 +262,16 @@ impl Grid {
             self.cells = later;
         }
         self.cells = grouped;
+    }
+
+    /// Cell `number`, from 0.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there are not so many.
+    pub fn cell(&self, number: usize) -> Result<&Cell> {
+        self.cells.get(number).ok_or_else(|| {
+            Error::Config(format!("cell {number}: there are {}, counted from 0; see --list", self.cells.len()))
+        })
     }
 
     /// Writes it into the study's folder.

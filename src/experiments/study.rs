@@ -171,12 +171,9 @@ impl Study {
     /// Trains cell `number`, from 0, unless it is finished.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is no such cell, or another process is at it; those of loading and training.
+    /// Those of [`Grid::cell`]; [`Error::Config`] if another process is at it; those of loading and training.
     pub fn train_cell(&self, number: usize, means: Means, watcher: &mut dyn Watcher) -> Result<()> {
-        let Some(cell) = self.grid.cells.get(number) else {
-            let message = format!("cell {number}: there are {}, counted from 0; see --list", self.grid.cells.len());
-            return Err(Error::Config(message));
-        };
+        let cell = self.grid.cell(number)?;
         self.train(number..number + 1, &mut Shelf::default(), means, watcher)?;
         if results::is_finished(&self.folder.join(&cell.name)) {
             Ok(())
