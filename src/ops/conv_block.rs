@@ -70,15 +70,6 @@ impl Monotone {
         }
     }
 
-    #[inline(always)]
-    fn apply(self, x: f32) -> f32 {
-        match self {
-            Monotone::LeakyRelu(_) if x > 0.0 => x,
-            Monotone::LeakyRelu(slope) => slope * x,
-            Monotone::Tanh => x.tanh(),
-        }
-    }
-
     /// The derivative where the activation is `y`.
     #[inline(always)]
     fn slope(self, y: f32) -> f32 {
@@ -370,18 +361,18 @@ impl ConvBlock {
     fn grad_bias(&self, grad_pooled: &[f32], pooled: &[f32], out: &mut [f32]) {
         let windows = self.windows();
         out.par_iter_mut().enumerate().for_each(|(o, out)| {
-            // In f64: thousands of terms that largely cancel.
-            let planes = (0..self.conv.n).map(|n| (n * self.conv.c_out + o) * windows);
-            let terms = planes.flat_map(|plane| {
-                let read = grad_pooled[plane..plane + windows].iter().zip(&pooled[plane..plane + windows]);
-                read.map(|(g, &y)| f64::from(g * self.activation.slope(y)))
-            });
-            *out = terms.sum::<f64>() as f32;
+            let mut sum = 0.0;
+            for n in 0..self.conv.n {
+                let start = (n * self.conv.c_out + o) * windows;
+                let (grads, values) = (&grad_pooled[start..][..windows], &pooled[start..][..windows]);
+                run(SumSlopes { activation: self.activation, grads, values, sum: &mut sum });
+            }
+            *out = sum as f32;
         });
     }
 }
 
-/// `row = activation(row + bias)`; the compiler vectorises over the lanes.
+/// `row = activation(row + bias)`
 struct Finish<'a> {
     activation: Monotone,
     bias: [f32; LANES],
@@ -391,15 +382,39 @@ struct Finish<'a> {
 impl Kernel for Finish<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        for x in self.row {
-            for (x, bias) in x.iter_mut().zip(&self.bias) {
-                *x = self.activation.apply(*x + bias);
+        for part in (0..LANES).step_by(V::LANES) {
+            let bias = V::load(&self.bias[part..]);
+            match self.activation {
+                Monotone::LeakyRelu(slope) => {
+                    let (slope, zero) = (V::splat(slope), V::splat(0.0));
+                    for x in &mut *self.row {
+                        let sum = V::load(&x[part..]).add(bias);
+                        sum.if_greater(zero, sum, slope.mul(sum)).store(&mut x[part..]);
+                    }
+                }
+                Monotone::Tanh => {
+                    for x in &mut *self.row {
+                        V::load(&x[part..]).add(bias).store(&mut x[part..]);
+                        x[part..part + V::LANES].iter_mut().for_each(|x| *x = x.tanh());
+                    }
+                }
             }
         }
     }
 }
 
-/// `grads *= slope(values)`; the compiler vectorises over the lanes.
+impl Monotone {
+    /// `grad` times the derivative where the activation is `y`.
+    #[inline(always)]
+    fn times_slope<V: Vector>(self, grad: V, y: V) -> V {
+        match self {
+            Monotone::LeakyRelu(slope) => grad.mul(y.if_greater(V::splat(0.0), V::splat(1.0), V::splat(slope))),
+            Monotone::Tanh => grad.mul(y.mul_sub_from(y, V::splat(1.0))),
+        }
+    }
+}
+
+/// `grads *= slope(values)`
 struct TimesSlope<'a> {
     activation: Monotone,
     grads: &'a mut [Lanes],
@@ -410,9 +425,42 @@ impl Kernel for TimesSlope<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         for (grad, value) in self.grads.iter_mut().zip(self.values) {
-            for (grad, &y) in grad.0.iter_mut().zip(&value.0) {
-                *grad *= self.activation.slope(y);
+            for part in (0..LANES).step_by(V::LANES) {
+                let (g, y) = (V::load(&grad.0[part..]), V::load(&value.0[part..]));
+                self.activation.times_slope(g, y).store(&mut grad.0[part..]);
             }
+        }
+    }
+}
+
+/// Vectors that [`SumSlopes`] adds up before it goes on in f64.
+const SHORT_SUM: usize = 8;
+
+/// Adds up `grad * slope(value)` of a plane. In f64 but for the first few: thousands of terms that largely cancel.
+struct SumSlopes<'a> {
+    activation: Monotone,
+    grads: &'a [f32],
+    values: &'a [f32],
+    sum: &'a mut f64,
+}
+
+impl Kernel for SumSlopes<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let (grads, grads_left) = self.grads.as_chunks::<LANES>();
+        let (values, values_left) = self.values.as_chunks::<LANES>();
+        for (grads, values) in grads.chunks(SHORT_SUM).zip(values.chunks(SHORT_SUM)) {
+            for part in (0..LANES).step_by(V::LANES) {
+                let (mut lanes, mut sum) = ([0.0; LANES], V::splat(0.0));
+                for (grad, value) in grads.iter().zip(values) {
+                    sum = sum.add(self.activation.times_slope(V::load(&grad[part..]), V::load(&value[part..])));
+                }
+                sum.store(&mut lanes);
+                lanes[..V::LANES].iter().for_each(|x| *self.sum += f64::from(*x));
+            }
+        }
+        for (g, &y) in grads_left.iter().zip(values_left) {
+            *self.sum += f64::from(g * self.activation.slope(y));
         }
     }
 }
@@ -434,8 +482,9 @@ impl Kernel for Spread<'_> {
         let windows = self.grads.iter().zip(self.places);
         for (line, (grad, place)) in self.line.chunks_exact_mut(self.k_w).zip(windows) {
             for line in line {
-                for ((line, &grad), &place) in line.0.iter_mut().zip(&grad.0).zip(&place.0) {
-                    *line = if place == here { grad } else { 0.0 };
+                for part in (0..LANES).step_by(V::LANES) {
+                    let (grad, place) = (V::load(&grad.0[part..]), V::load(&place.0[part..]));
+                    place.if_equal(V::splat(here), grad, V::splat(0.0)).store(&mut line.0[part..]);
                 }
                 here += 1.0;
             }
@@ -792,7 +841,13 @@ mod tests {
                 let difference = (activation.apply_f64(x + 1e-6) - activation.apply_f64(x - 1e-6)) / 2e-6;
                 let y = activation.apply_f64(x);
                 assert!((activation.slope_f64(y) - difference).abs() < 1e-8, "{activation:?} at {x}");
-                assert!((f64::from(activation.apply(x as f32)) - y).abs() < 1e-6);
+                let (mut row, mut grads) = ([[x as f32 - 1.0; LANES]], [Lanes([2.0; LANES])]);
+                run(Finish { activation, bias: [1.0; LANES], row: &mut row });
+                run(TimesSlope { activation, grads: &mut grads, values: &row.map(Lanes) });
+                for (y_lane, grad) in row[0].iter().zip(grads[0].0) {
+                    assert!((f64::from(*y_lane) - y).abs() < 1e-6);
+                    assert!((f64::from(grad) - 2.0 * difference).abs() < 2e-6);
+                }
                 assert!((f64::from(activation.slope(y as f32)) - difference).abs() < 1e-6);
             }
         }

@@ -4,7 +4,7 @@
 //! forward: X[k] = sum_t x[t] e^(-2 pi i k t / n)        inverse: x[t] = sum_k X[k] e^(+2 pi i k t / n)      (no 1/n)
 //! ```
 //!
-//! In place, for lengths whose prime factors are 2, 3 and 5. The forward transform leaves the frequencies in the order
+//! For lengths whose prime factors are 2, 3 and 5. The forward transform leaves the frequencies in the order
 //! that its stages produce (frequency `k` at [`Fft::place`]`(k)`), and the inverse starts from that order: a
 //! convolution multiplies spectra element by element, so nobody needs them sorted.
 //!
@@ -13,8 +13,58 @@
 
 use super::kernels::simd::{self, Kernel, LANES, Lanes, Vector};
 
+/// Sixteen complex numbers: their real parts and their imaginary parts.
+pub type Pair = [Lanes; 2];
+
 /// A complex vector.
 type Complex<V> = (V, V);
+
+/// What a transform reads: elements beyond the end are zeros.
+pub trait Source {
+    /// Real and imaginary parts of element `i`.
+    fn get(&self, i: usize) -> [&[f32; LANES]; 2];
+}
+
+/// Where a transform back writes: elements beyond the end are dropped.
+pub trait Sink {
+    /// The place of element `i`.
+    fn get(&mut self, i: usize) -> Option<[&mut [f32; LANES]; 2]>;
+}
+
+/// Real and imaginary parts apart, each as long as it is.
+pub struct Rows<T>(pub T, pub T);
+
+impl Source for &[Pair] {
+    #[inline(always)]
+    fn get(&self, i: usize) -> [&[f32; LANES]; 2] {
+        <[Pair]>::get(self, i).map_or([&ZEROS; 2], |[re, im]| [&re.0, &im.0])
+    }
+}
+
+impl Source for Rows<&[Lanes]> {
+    #[inline(always)]
+    fn get(&self, i: usize) -> [&[f32; LANES]; 2] {
+        [self.0.get(i).map_or(&ZEROS, |re| &re.0), self.1.get(i).map_or(&ZEROS, |im| &im.0)]
+    }
+}
+
+impl Sink for &mut [Pair] {
+    #[inline(always)]
+    fn get(&mut self, i: usize) -> Option<[&mut [f32; LANES]; 2]> {
+        <[Pair]>::get_mut(self, i).map(|[re, im]| [&mut re.0, &mut im.0])
+    }
+}
+
+impl Sink for Rows<&mut [Lanes]> {
+    #[inline(always)]
+    fn get(&mut self, i: usize) -> Option<[&mut [f32; LANES]; 2]> {
+        let (re, im) = (self.0.get_mut(i)?, self.1.get_mut(i)?);
+        Some([&mut re.0, &mut im.0])
+    }
+}
+
+/// What is read where there is nothing.
+const ZEROS: [f32; LANES] = [0.0; LANES];
 
 /// A transform of one length, planned.
 #[derive(Clone, Debug)]
@@ -76,57 +126,79 @@ impl Fft {
         place
     }
 
-    /// The transform of a one at place `t` of the circle, in the order of [`Fft::forward`].
-    pub fn roots(&self, t: isize) -> Vec<[f32; 2]> {
-        let mut roots = vec![[0.0; 2]; self.n];
-        for k in 0..self.n {
-            let turns = (k as isize * t).rem_euclid(self.n as isize) as f64 / self.n as f64;
-            let (s, c) = (-std::f64::consts::TAU * turns).sin_cos();
-            roots[self.place(k)] = [c as f32, s as f32];
+    /// Where it leaves frequencies k and -k, for k from 0 to half the length.
+    pub fn pairs(&self) -> Vec<[usize; 2]> {
+        (0..=self.n / 2).map(|k| [self.place(k), self.place((self.n - k) % self.n)]).collect()
+    }
+
+    /// The transform of a one at place `t` of the circle, at frequencies k from 0 to half the length.
+    pub fn roots(&self, t: isize) -> impl Iterator<Item = [f32; 2]> {
+        let n = self.n as isize;
+        (0..=n / 2).map(move |k| {
+            let (s, c) = (-std::f64::consts::TAU * (k * t).rem_euclid(n) as f64 / n as f64).sin_cos();
+            [c as f32, s as f32]
+        })
+    }
+
+    /// Transforms what `source` has, filled up with zeros, to `out`, which has the plan's length.
+    pub fn forward(&self, source: impl Source, out: &mut [Pair]) {
+        simd::run(Forward { stages: &self.stages, source, out: &mut out[..self.n] });
+    }
+
+    /// The way back, from the order that [`Fft::forward`] leaves; overwrites `data`.
+    pub fn inverse(&self, data: &mut [Pair], sink: impl Sink) {
+        simd::run(Inverse { stages: &self.stages, data: &mut data[..self.n], sink });
+    }
+}
+
+/// Calls a method of a stage for its radix.
+macro_rules! by_radix {
+    ($stage:ident.$method:ident($($argument:expr),*)) => {
+        match $stage.radix {
+            2 => $stage.$method::<V, 2>($($argument),*),
+            3 => $stage.$method::<V, 3>($($argument),*),
+            4 => $stage.$method::<V, 4>($($argument),*),
+            5 => $stage.$method::<V, 5>($($argument),*),
+            6 => $stage.$method::<V, 6>($($argument),*),
+            _ => $stage.$method::<V, 8>($($argument),*),
         }
-        roots
-    }
-
-    /// Transforms real parts and imaginary parts, each of the plan's length.
-    pub fn forward(&self, re: &mut [Lanes], im: &mut [Lanes]) {
-        simd::run(Transform { stages: &self.stages, re, im, inverse: false });
-    }
-
-    /// The way back, from the order that [`Fft::forward`] leaves.
-    pub fn inverse(&self, re: &mut [Lanes], im: &mut [Lanes]) {
-        simd::run(Transform { stages: &self.stages, re, im, inverse: true });
-    }
+    };
 }
 
-struct Transform<'a> {
+struct Forward<'a, S> {
     stages: &'a [Stage],
-    re: &'a mut [Lanes],
-    im: &'a mut [Lanes],
-    inverse: bool,
+    source: S,
+    out: &'a mut [Pair],
 }
 
-impl Kernel for Transform<'_> {
+impl<S: Source> Kernel for Forward<'_, S> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let Self { stages, re, im, inverse } = self;
+        let Some((first, rest)) = self.stages.split_first() else { return };
         for part in (0..LANES).step_by(V::LANES) {
-            for i in 0..stages.len() {
-                let stage = &stages[if inverse { stages.len() - 1 - i } else { i }];
-                match (stage.radix, inverse) {
-                    (2, false) => stage.forward::<V, 2>(re, im, part),
-                    (3, false) => stage.forward::<V, 3>(re, im, part),
-                    (4, false) => stage.forward::<V, 4>(re, im, part),
-                    (5, false) => stage.forward::<V, 5>(re, im, part),
-                    (6, false) => stage.forward::<V, 6>(re, im, part),
-                    (_, false) => stage.forward::<V, 8>(re, im, part),
-                    (2, true) => stage.inverse::<V, 2>(re, im, part),
-                    (3, true) => stage.inverse::<V, 3>(re, im, part),
-                    (4, true) => stage.inverse::<V, 4>(re, im, part),
-                    (5, true) => stage.inverse::<V, 5>(re, im, part),
-                    (6, true) => stage.inverse::<V, 6>(re, im, part),
-                    (_, true) => stage.inverse::<V, 8>(re, im, part),
-                }
+            by_radix!(first.first(&self.source, self.out, part));
+            for stage in rest {
+                by_radix!(stage.forward(self.out, part));
             }
+        }
+    }
+}
+
+struct Inverse<'a, S> {
+    stages: &'a [Stage],
+    data: &'a mut [Pair],
+    sink: S,
+}
+
+impl<S: Sink> Kernel for Inverse<'_, S> {
+    #[inline(always)]
+    fn run<V: Vector>(mut self) {
+        let Some((last, rest)) = self.stages.split_first() else { return };
+        for part in (0..LANES).step_by(V::LANES) {
+            for stage in rest.iter().rev() {
+                by_radix!(stage.inverse(self.data, part));
+            }
+            by_radix!(last.last(self.data, &mut self.sink, part));
         }
     }
 }
@@ -149,72 +221,102 @@ fn cheapest(n: usize) -> Option<(f64, Vec<usize>)> {
 }
 
 impl Stage {
+    /// The first pass forward, over the whole length.
     #[inline(always)]
-    fn forward<V: Vector, const R: usize>(&self, re: &mut [Lanes], im: &mut [Lanes], part: usize) {
+    fn first<V: Vector, const R: usize>(&self, source: &impl Source, out: &mut [Pair], part: usize) {
         let m = self.m;
-        for (re, im) in re.chunks_exact_mut(R * m).zip(im.chunks_exact_mut(R * m)) {
-            if m == 1 {
-                let x = load_all::<V, R>(re, im, (0, 1, part));
-                store_all(re, im, (0, 1, part), dft::<V, R>(x));
-                continue;
+        for j in 0..m {
+            let mut x = [(V::splat(0.0), V::splat(0.0)); R];
+            for (q, x) in x.iter_mut().enumerate() {
+                let [re, im] = source.get(j + q * m);
+                *x = (V::load(&re[part..]), V::load(&im[part..]));
             }
-            for j in 0..m {
-                let x = load_all::<V, R>(re, im, (j, m, part));
-                let mut y = dft::<V, R>(x);
-                for (y, &(c, s)) in y[1..].iter_mut().zip(&self.twiddles[j * (R - 1)..][..R - 1]) {
-                    let (c, s) = (V::splat(c), V::splat(s));
-                    *y = (s.mul_sub_from(y.1, c.mul(y.0)), s.mul_add(y.0, c.mul(y.1)));
-                }
-                store_all(re, im, (j, m, part), y);
-            }
+            store_all(out, (j, m, part), self.turned::<V, R>(j, dft::<V, R>(x)));
         }
     }
 
     #[inline(always)]
-    fn inverse<V: Vector, const R: usize>(&self, re: &mut [Lanes], im: &mut [Lanes], part: usize) {
+    fn forward<V: Vector, const R: usize>(&self, data: &mut [Pair], part: usize) {
         let m = self.m;
-        for (re, im) in re.chunks_exact_mut(R * m).zip(im.chunks_exact_mut(R * m)) {
+        for data in data.chunks_exact_mut(R * m) {
             for j in 0..m {
-                let mut x = load_all::<V, R>(re, im, (j, m, part));
-                if m > 1 {
-                    for (x, &(c, s)) in x[1..].iter_mut().zip(&self.twiddles[j * (R - 1)..][..R - 1]) {
-                        let (c, s) = (V::splat(c), V::splat(s));
-                        *x = (s.mul_add(x.1, c.mul(x.0)), s.mul_sub_from(x.0, c.mul(x.1)));
-                    }
-                }
-                // The inverse of a small transform is the transform with its outputs p and R - p exchanged.
-                let mut y = dft::<V, R>(x);
-                y[1..].reverse();
-                store_all(re, im, (j, m, part), y);
+                let y = dft::<V, R>(load_all::<V, R>(data, (j, m, part)));
+                store_all(data, (j, m, part), self.turned::<V, R>(j, y));
             }
         }
+    }
+
+    /// `y` times the twiddles of place `j`.
+    #[inline(always)]
+    fn turned<V: Vector, const R: usize>(&self, j: usize, mut y: [Complex<V>; R]) -> [Complex<V>; R] {
+        if self.m > 1 {
+            for (y, &(c, s)) in y[1..].iter_mut().zip(&self.twiddles[j * (R - 1)..][..R - 1]) {
+                let (c, s) = (V::splat(c), V::splat(s));
+                *y = (s.mul_sub_from(y.1, c.mul(y.0)), s.mul_add(y.0, c.mul(y.1)));
+            }
+        }
+        y
+    }
+
+    #[inline(always)]
+    fn inverse<V: Vector, const R: usize>(&self, data: &mut [Pair], part: usize) {
+        let m = self.m;
+        for data in data.chunks_exact_mut(R * m) {
+            for j in 0..m {
+                let y = self.back::<V, R>(data, j, part);
+                store_all(data, (j, m, part), y);
+            }
+        }
+    }
+
+    /// The last pass back, over the whole length.
+    #[inline(always)]
+    fn last<V: Vector, const R: usize>(&self, data: &[Pair], sink: &mut impl Sink, part: usize) {
+        for j in 0..self.m {
+            let y = self.back::<V, R>(data, j, part);
+            for (p, y) in y.into_iter().enumerate() {
+                if let Some([re, im]) = sink.get(j + p * self.m) {
+                    y.0.store(&mut re[part..]);
+                    y.1.store(&mut im[part..]);
+                }
+            }
+        }
+    }
+
+    /// Elements `j, j + m, ...` of the pass back.
+    #[inline(always)]
+    fn back<V: Vector, const R: usize>(&self, data: &[Pair], j: usize, part: usize) -> [Complex<V>; R] {
+        let mut x = load_all::<V, R>(data, (j, self.m, part));
+        if self.m > 1 {
+            for (x, &(c, s)) in x[1..].iter_mut().zip(&self.twiddles[j * (R - 1)..][..R - 1]) {
+                let (c, s) = (V::splat(c), V::splat(s));
+                *x = (s.mul_add(x.1, c.mul(x.0)), s.mul_sub_from(x.0, c.mul(x.1)));
+            }
+        }
+        // The inverse of a small transform is the transform with its outputs p and R - p exchanged.
+        let mut y = dft::<V, R>(x);
+        y[1..].reverse();
+        y
     }
 }
 
 // No `std::array::from_fn` here: it is not inlined, and then compiled without the machine's instructions.
 #[inline(always)]
-fn load_all<V: Vector, const R: usize>(
-    re: &[Lanes],
-    im: &[Lanes],
-    (j, m, part): (usize, usize, usize),
-) -> [Complex<V>; R] {
+fn load_all<V: Vector, const R: usize>(data: &[Pair], (j, m, part): (usize, usize, usize)) -> [Complex<V>; R] {
     let mut x = [(V::splat(0.0), V::splat(0.0)); R];
     for (q, x) in x.iter_mut().enumerate() {
-        *x = (V::load(&re[j + q * m].0[part..]), V::load(&im[j + q * m].0[part..]));
+        let [re, im] = &data[j + q * m];
+        *x = (V::load(&re.0[part..]), V::load(&im.0[part..]));
     }
     x
 }
 
 #[inline(always)]
-fn store_all<V: Vector, const R: usize>(
-    re: &mut [Lanes],
-    im: &mut [Lanes],
-    (j, m, part): (usize, usize, usize),
-    y: [Complex<V>; R],
-) {
+fn store_all<V: Vector, const R: usize>(data: &mut [Pair], (j, m, part): (usize, usize, usize), y: [Complex<V>; R]) {
     for (p, y) in y.into_iter().enumerate() {
-        y.0.store(&mut re[j + p * m].0[part..]);
-        y.1.store(&mut im[j + p * m].0[part..]);
+        let [re, im] = &mut data[j + p * m];
+        y.0.store(&mut re.0[part..]);
+        y.1.store(&mut im.0[part..]);
     }
 }
 
@@ -320,8 +422,8 @@ mod tests {
             let value = |t: usize, lane: usize| ((t * 7 + lane * 3) % 11) as f32 - 5.0 + lane as f32 / 16.0;
             let x: Vec<Lanes> = (0..n).map(|t| Lanes(std::array::from_fn(|lane| value(t, lane)))).collect();
             let y: Vec<Lanes> = (0..n).map(|t| Lanes(std::array::from_fn(|lane| value(t + 3, lane) * 0.5))).collect();
-            let (mut re, mut im) = (x.clone(), y.clone());
-            fft.forward(&mut re, &mut im);
+            let mut data = vec![[Lanes([f32::NAN; LANES]); 2]; n];
+            fft.forward(Rows(&x[..], &y[..]), &mut data);
             let scale = (n as f64).sqrt() * 5.0;
             for lane in [0, 1, LANES - 1] {
                 for k in 0..n {
@@ -333,16 +435,32 @@ mod tests {
                         imaginary += a * s + b * c;
                     }
                     let at = fft.place(k);
-                    assert!((f64::from(re[at].0[lane]) - real).abs() < 1e-6 * scale, "{n} {k} {lane}");
-                    assert!((f64::from(im[at].0[lane]) - imaginary).abs() < 1e-6 * scale, "{n} {k} {lane}");
+                    assert!((f64::from(data[at][0].0[lane]) - real).abs() < 1e-6 * scale, "{n} {k} {lane}");
+                    assert!((f64::from(data[at][1].0[lane]) - imaginary).abs() < 1e-6 * scale, "{n} {k} {lane}");
                 }
             }
-            fft.inverse(&mut re, &mut im);
+            let spectrum = data.clone();
+            let mut back = vec![[Lanes([f32::NAN; LANES]); 2]; n];
+            fft.inverse(&mut data, &mut back[..]);
             for t in 0..n {
                 for lane in 0..LANES {
-                    assert!((re[t].0[lane] / n as f32 - x[t].0[lane]).abs() < 1e-5, "{n} {t}");
-                    assert!((im[t].0[lane] / n as f32 - y[t].0[lane]).abs() < 1e-5, "{n} {t}");
+                    assert!((back[t][0].0[lane] / n as f32 - x[t].0[lane]).abs() < 1e-5, "{n} {t}");
+                    assert!((back[t][1].0[lane] / n as f32 - y[t].0[lane]).abs() < 1e-5, "{n} {t}");
                 }
+            }
+            // Fewer elements are those with zeros behind them, and the first of those that come back.
+            let few = n.div_ceil(2);
+            let short: Vec<Pair> = x.iter().zip(&y).map(|(x, y)| [*x, *y]).take(few).collect();
+            let (mut whole, mut data) = (short.clone(), vec![[Lanes::ZERO; 2]; n]);
+            whole.resize(n, [Lanes::ZERO; 2]);
+            fft.forward(&short[..], &mut data);
+            let mut expected = vec![[Lanes::ZERO; 2]; n];
+            fft.forward(&whole[..], &mut expected);
+            assert_eq!(data, expected);
+            let (mut re, mut im) = (vec![Lanes::ZERO; few], vec![Lanes::ZERO; few]);
+            fft.inverse(&mut spectrum.clone(), Rows(&mut re[..], &mut im[..]));
+            for t in 0..few {
+                assert_eq!([re[t], im[t]], back[t], "{n} {t}");
             }
         }
     }
@@ -352,12 +470,13 @@ mod tests {
     fn speed() {
         for n in [12, 24, 45, 48, 90, 96] {
             let fft = Fft::new(n);
-            let (mut re, mut im) = (vec![Lanes::ZERO; n], vec![Lanes::ZERO; n]);
+            let mut data = vec![[Lanes::ZERO; 2]; n];
+            let mut other = data.clone();
             let started = std::time::Instant::now();
             let rounds = 200_000;
             for _ in 0..rounds / 2 {
-                fft.forward(&mut re, &mut im);
-                fft.inverse(&mut re, &mut im);
+                fft.forward(&other[..], &mut data);
+                fft.inverse(&mut data, &mut other[..]);
             }
             let ns = started.elapsed().as_secs_f64() * 1e9 / rounds as f64;
             let flops = 5.0 * n as f64 * (n as f64).log2() * 16.0;

@@ -4,13 +4,14 @@ use super::kernels::simd::{self, Lanes};
 use super::kernels::{LANES, keep_winners};
 use super::max_pool2d::MaxPool2d;
 
-/// The pool of up to sixteen channels of one image. `finish` makes of a row of
-/// winners the values that are stored.
+/// The pool of up to sixteen channels of one image. `finish` makes of the winners the values
+/// that are stored.
 pub struct Pool<'a, F> {
     k_h: usize,
     k_w: usize,
     w: usize,
     out: (usize, usize),
+    /// Of every window: rows are parted into planes all at once, which are then written from end to end.
     best: &'a mut [Lanes],
     place: &'a mut [Lanes],
     pooled: &'a mut [f32],
@@ -28,7 +29,7 @@ impl<'a, F: Fn(&mut [[f32; LANES]])> Pool<'a, F> {
         argmax: &'a mut [f32],
         finish: F,
     ) -> Self {
-        let (best, place) = kept.split_at_mut(sizes.out().1);
+        let (best, place) = kept.split_at_mut(kept.len() / 2);
         let MaxPool2d { k_h, k_w, w, .. } = *sizes;
         Pool { k_h, k_w, w, out: sizes.out(), best, place, pooled, argmax, finish }
     }
@@ -40,33 +41,33 @@ impl<'a, F: Fn(&mut [[f32; LANES]])> Pool<'a, F> {
         if i >= self.out.0 {
             return;
         }
-        let first = (h * self.w) as f32;
+        let (first, w_p) = ((h * self.w) as f32, self.out.1);
+        let (best, place) = (&mut self.best[i * w_p..][..w_p], &mut self.place[i * w_p..][..w_p]);
         if r == 0 {
             // Not -inf: where nothing exceeds the first element it is the winner, NaN or not.
-            for (j, (best, place)) in self.best.iter_mut().zip(self.place.iter_mut()).enumerate() {
+            for (j, (best, place)) in best.iter_mut().zip(place.iter_mut()).enumerate() {
                 (best.0, place.0) = (row[j * self.k_w], [first + (j * self.k_w) as f32; LANES]);
             }
         }
-        let (best, place) = (bytemuck::cast_slice_mut(self.best), bytemuck::cast_slice_mut(self.place));
-        keep_winners(row, self.k_w, first, best, place);
-        if r + 1 == self.k_h {
-            self.store(i);
+        keep_winners(row, self.k_w, first, bytemuck::cast_slice_mut(best), bytemuck::cast_slice_mut(place));
+        if h + 1 == self.out.0 * self.k_h {
+            self.store();
         }
     }
 
-    /// Writes row `i` of the pooled map.
-    fn store(&mut self, i: usize) {
-        let (h_p, w_p) = self.out;
-        let (plane, channels) = (h_p * w_p, self.pooled.len() / (h_p * w_p));
+    /// Writes the pooled map.
+    fn store(&mut self) {
+        let plane = self.out.0 * self.out.1;
+        let channels = self.pooled.len() / plane;
         (self.finish)(bytemuck::cast_slice_mut(self.best));
-        simd::part(self.best, plane, channels, &mut self.pooled[i * w_p..]);
-        simd::part(self.place, plane, channels, &mut self.argmax[i * w_p..]);
+        simd::part(self.best, plane, channels, self.pooled);
+        simd::part(self.place, plane, channels, self.argmax);
     }
 }
 
-/// Vectors that a pool of these sizes keeps for one row of windows.
+/// Vectors that a pool of these sizes keeps.
 pub fn kept(sizes: &MaxPool2d) -> usize {
-    2 * sizes.out().1
+    2 * sizes.out().0 * sizes.out().1
 }
 
 /// What a producer of rows needs of them: rows and columns that belong to a window.

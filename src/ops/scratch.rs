@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
+use super::fft::Pair;
 use super::kernels::simd::{LANES, Lanes};
 
 thread_local! {
@@ -53,6 +54,11 @@ impl Drop for Buffer {
 /// Calls `f` with an array of `len` vectors of any content.
 pub fn lanes<R>(len: usize, f: impl FnOnce(&mut [Lanes]) -> R) -> R {
     f(&mut take(len))
+}
+
+/// Calls `f` with an array of `len` complex vectors of any content.
+pub fn pairs<R>(len: usize, f: impl FnOnce(&mut [Pair]) -> R) -> R {
+    f(take(2 * len).as_chunks_mut().0)
 }
 
 /// Calls `f` with an array of `len` floats of any content.

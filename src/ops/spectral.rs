@@ -20,7 +20,7 @@ mod products;
 use rayon::prelude::*;
 
 use self::products::{AT_ONCE, AddConjugate, Join, KernelColumns, KernelRows, Multiply, Outer, Product, Split};
-use super::fft::Fft;
+use super::fft::{Fft, Pair, Rows};
 use super::kernels::simd::{self, LANES, Lanes};
 use super::scratch;
 
@@ -52,7 +52,10 @@ pub struct Spectral {
     rows: Fft,
     /// Where the row transform leaves frequencies k and -k, for those that are kept.
     places: Vec<[usize; 2]>,
-    /// `[k_h][columns]`: what kernel row r contributes to the column's frequencies, in the order of the transform.
+    /// Likewise the column transform.
+    pairs: Vec<[usize; 2]>,
+    /// `[k_h][pairs]`: what kernel row r contributes to the column's frequencies k from 0 to half the length; at -k it
+    /// is the conjugate.
     roots: Vec<[f32; 2]>,
 }
 
@@ -84,14 +87,13 @@ impl Spectral {
     ) -> Self {
         let (top, left) = pad;
         let length = |x: usize, y: usize, k: usize, before: usize| {
-            Fft::good_length((x + before).max(y + k - 1 - before).max(AT_ONCE))
+            Fft::good_length((x + before).max(y + k - 1 - before).max(2 * AT_ONCE))
         };
         let columns = Fft::new(length(h, h_out, k_h, top));
         let rows = Fft::new(length(w, w_out, k_w, left));
         let roots = (0..k_h).flat_map(|r| columns.roots(top as isize - r as isize)).collect();
-        let n = rows.len();
-        let places = (0..=n / 2).map(|k| [rows.place(k), rows.place((n - k) % n)]).collect();
-        Spectral { c_in, h, w, c_out, k_h, k_w, pad, h_out, w_out, columns, rows, places, roots }
+        let (places, pairs) = (rows.pairs(), columns.pairs());
+        Spectral { c_in, h, w, c_out, k_h, k_w, pad, h_out, w_out, columns, rows, places, pairs, roots }
     }
 
     /// Row frequencies that are kept.
@@ -109,55 +111,54 @@ impl Spectral {
         1.0 / (4 * self.rows.len() * self.columns.len()) as f32
     }
 
-    /// Transforms `count` real rows: `fill(row, line)` writes into zeros; `out` is `[half][re, im][count]`, twice the
-    /// spectrum.
-    fn rows_forward(&self, count: usize, mut fill: impl FnMut(usize, &mut [Lanes]), out: &mut [Lanes]) {
-        let n = self.rows.len();
-        scratch::lanes(2 * n, |line| {
-            let (re, im) = line.split_at_mut(n);
+    /// Transforms `count` real rows of `width` columns: `fill(row, line)` writes into zeros; `out` is `[half][count]`,
+    /// twice the spectrum.
+    fn rows_forward(
+        &self,
+        (count, width): (usize, usize),
+        mut fill: impl FnMut(usize, &mut [Lanes]),
+        out: &mut [Pair],
+    ) {
+        scratch::lanes(2 * width, |lines| {
             for row in (0..count).step_by(2) {
-                re.fill(Lanes::ZERO);
-                im.fill(Lanes::ZERO);
+                lines.fill(Lanes::ZERO);
+                let (re, im) = lines.split_at_mut(width);
                 fill(row, re);
                 if row + 1 < count {
                     fill(row + 1, im);
                 }
-                self.rows.forward(re, im);
-                simd::run(Split { places: &self.places, re, im, row, count, out });
+                self.row_forward(Rows(re, im), row, count, out);
             }
         });
     }
 
-    /// The way back: `spectrum(k)` is `[re, im][count]`; the sink gets the rows, `width` columns of each.
+    /// Transforms rows `row` and `row + 1` of `count`.
+    fn row_forward(&self, lines: Rows<&[Lanes]>, row: usize, count: usize, out: &mut [Pair]) {
+        scratch::pairs(self.rows.len(), |line| {
+            self.rows.forward(lines, line);
+            simd::run(Split { places: &self.places, line, row, count, out });
+        });
+    }
+
+    /// The way back: `spectrum(k)` is `[count]`; the sink gets the rows, `width` columns of each.
     fn rows_inverse<'s>(
         &self,
         (count, width): (usize, usize),
-        spectrum: impl Fn(usize) -> &'s [Lanes],
+        spectrum: impl Fn(usize) -> &'s [Pair],
         sink: &mut dyn RowSink,
     ) {
-        let n = self.rows.len();
-        scratch::lanes(2 * n, |line| {
-            let (re, im) = line.split_at_mut(n);
+        scratch::pairs(self.rows.len() + width, |buffer| {
+            let (line, lines) = buffer.split_at_mut(self.rows.len());
+            let (re, im) = lines.as_flattened_mut().split_at_mut(width);
             for row in (0..count).step_by(2) {
-                simd::run(Join { places: &self.places, spectrum: &spectrum, row, count, re, im });
-                self.rows.inverse(re, im);
-                sink.row(row, &mut re[..width]);
+                simd::run(Join { places: &self.places, spectrum: &spectrum, row, line });
+                self.rows.inverse(line, Rows(&mut *re, &mut *im));
+                sink.row(row, re);
                 if row + 1 < count {
-                    sink.row(row + 1, &mut im[..width]);
+                    sink.row(row + 1, im);
                 }
             }
         });
-    }
-
-    /// Transforms one column, `rows [re, im][count]` and then zeros.
-    fn column_forward(&self, rows: &[Lanes], out: &mut [Lanes]) {
-        let (re, im) = out.split_at_mut(self.columns.len());
-        for (out, rows) in [&mut *re, &mut *im].into_iter().zip(rows.chunks_exact(rows.len() / 2)) {
-            let (first, rest) = out.split_at_mut(rows.len());
-            first.copy_from_slice(rows);
-            rest.fill(Lanes::ZERO);
-        }
-        self.columns.forward(re, im);
     }
 
     /// The place on the circle of kernel column `s`, forward or mirrored.
@@ -166,38 +167,41 @@ impl Spectral {
         if mirrored { (n + s - self.pad.1) % n } else { (n + self.pad.1 - s) % n }
     }
 
-    /// Row transforms of all kernels, `[scalar channels][lane blocks][half][re, im][k_h]`. Forward, lanes are output
+    /// Row transforms of all kernels, `[scalar channels][lane blocks][half][k_h]`. Forward, lanes are output
     /// channels and scalars input channels; mirrored (for the input's gradient) the other way round.
-    fn weight_rows(&self, weight: &[f32], mirrored: bool, out: &mut [Lanes]) {
+    fn weight_rows(&self, weight: &[f32], mirrored: bool, out: &mut [Pair]) {
         let (scalars, vectors) = if mirrored { (self.c_out, self.c_in) } else { (self.c_in, self.c_out) };
         let (blocks, taps, scale) = (Self::blocks(vectors), self.k_h * self.k_w, self.scale());
-        debug_assert_eq!(out.len(), scalars * blocks * self.half() * 2 * self.k_h);
-        out.par_chunks_mut(self.half() * 2 * self.k_h).enumerate().for_each(|(task, out)| {
+        debug_assert_eq!(out.len(), scalars * blocks * self.half() * self.k_h);
+        out.par_chunks_mut(self.half() * self.k_h).enumerate().for_each(|(task, out)| {
             let (scalar, first) = (task / blocks, task % blocks * LANES);
-            let fill = |r: usize, line: &mut [Lanes]| {
-                for lane in 0..LANES.min(vectors - first) {
-                    let (o, c) = if mirrored { (scalar, first + lane) } else { (first + lane, scalar) };
-                    let weight = &weight[(o * self.c_in + c) * taps + r * self.k_w..][..self.k_w];
-                    for (s, w) in weight.iter().enumerate() {
-                        line[self.tap_column(s, mirrored)].0[lane] = w * scale;
+            let (o, c, apart) = if mirrored { (scalar, first, taps) } else { (first, scalar, self.c_in * taps) };
+            scratch::lanes(taps, |kernel| {
+                let planes = &weight[(o * self.c_in + c) * taps..];
+                simd::interleave(planes, apart, LANES.min(vectors - first), kernel);
+                let fill = |r: usize, line: &mut [Lanes]| {
+                    for (s, w) in kernel[r * self.k_w..][..self.k_w].iter().enumerate() {
+                        line[self.tap_column(s, mirrored)] = Lanes(w.0.map(|w| w * scale));
                     }
-                }
-            };
-            self.rows_forward(self.k_h, fill, out);
+                };
+                self.rows_forward((self.k_h, self.rows.len()), fill, out);
+            });
         });
     }
 
-    /// Row transforms of sixteen channels of images `[n, channels, h, w]`: `[n][blocks][half][re, im][h]`.
-    fn image_rows(&self, images: &[f32], [channels, h, w]: [usize; 3], out: &mut [Lanes]) {
+    /// Row transforms of sixteen channels of images `[n, channels, h, w]`: `[n][blocks][half][h]`.
+    fn image_rows(&self, images: &[f32], [channels, h, w]: [usize; 3], out: &mut [Pair]) {
         let blocks = Self::blocks(channels);
-        out.par_chunks_mut(self.half() * 2 * h).enumerate().for_each(|(task, out)| {
+        out.par_chunks_mut(self.half() * h).enumerate().for_each(|(task, out)| {
             let (n, first) = (task / blocks, task % blocks * LANES);
             let planes = &images[(n * channels + first) * h * w..];
             // All rows at once: then every plane is read from end to end, which the machine foresees.
             scratch::lanes(h * w, |pixels| {
                 simd::interleave(planes, h * w, LANES.min(channels - first), pixels);
-                let fill = |row: usize, line: &mut [Lanes]| line[..w].copy_from_slice(&pixels[row * w..][..w]);
-                self.rows_forward(h, fill, out);
+                for (pair, pixels) in pixels.chunks(2 * w).enumerate() {
+                    let (re, im) = pixels.split_at(w);
+                    self.row_forward(Rows(re, im), 2 * pair, h, out);
+                }
             });
         });
     }
@@ -207,14 +211,18 @@ impl Spectral {
     /// that is theirs.
     pub fn forward(&self, images: &[f32], weight: &[f32], outputs: [&mut [f32]; 2], plane: usize, take: impl Taker) {
         let blocks = Self::blocks(self.c_out);
-        scratch::lanes(self.c_in * blocks * self.half() * 2 * self.k_h, |weight_rows| {
+        scratch::pairs(self.c_in * blocks * self.half() * self.k_h, |weight_rows| {
             self.weight_rows(weight, false, weight_rows);
             let [first, second] = outputs;
             let chunk = GROUP * self.c_out * plane;
             let images = images.chunks(GROUP * self.c_in * self.h * self.w);
             for ((images, first), second) in images.zip(first.chunks_mut(chunk)).zip(second.chunks_mut(chunk)) {
                 let n = images.len() / (self.c_in * self.h * self.w);
-                self.forward_group(n, images, weight_rows, [first, second], plane, &take);
+                if self.c_in == 1 {
+                    self.forward_group_of_single(n, images, weight_rows, [first, second], plane, &take);
+                } else {
+                    self.forward_group(n, images, weight_rows, [first, second], plane, &take);
+                }
             }
         });
     }
@@ -224,39 +232,79 @@ impl Spectral {
         &self,
         n: usize,
         images: &[f32],
-        weight_rows: &[Lanes],
+        weight_rows: &[Pair],
         outputs: [&mut [f32]; 2],
         plane: usize,
         take: &impl Taker,
     ) {
         let (half, in_blocks, out_blocks) = (self.half(), Self::blocks(self.c_in), Self::blocks(self.c_out));
-        let column = out_blocks * 2 * self.h_out;
-        scratch::lanes(n * in_blocks * half * 2 * self.h, |image_rows| {
-            let image_rows = self.rows_of_images(n, images, image_rows);
-            scratch::lanes(half * n * column, |products| {
+        let column = out_blocks * self.h_out;
+        scratch::pairs(n * in_blocks * half * self.h, |image_rows| {
+            self.image_rows(images, [self.c_in, self.h, self.w], image_rows);
+            scratch::pairs(half * n * column, |products| {
                 products.par_chunks_mut(n * column).enumerate().for_each(|(k, out)| {
                     self.columns(n, k, image_rows, weight_rows, out);
                 });
                 let products = &*products;
                 self.take_rows(outputs, plane, take, |image, block, sink| {
-                    let start = image * column + block * 2 * self.h_out;
-                    let spectrum = |k: usize| &products[k * n * column + start..][..2 * self.h_out];
+                    let start = image * column + block * self.h_out;
+                    let spectrum = |k: usize| &products[k * n * column + start..][..self.h_out];
                     self.rows_inverse((self.h_out, self.w_out), spectrum, sink);
                 });
             });
         });
     }
 
-    /// Row transforms of a group's images: channels are the lanes, or, where there is but one, images are.
-    fn rows_of_images<'a>(&self, n: usize, images: &[f32], out: &'a mut [Lanes]) -> &'a [Lanes] {
-        if self.c_in == 1 {
-            let out = &mut out[..self.half() * 2 * self.h];
-            self.image_rows(images, [n, self.h, self.w], out);
-            out
-        } else {
-            self.image_rows(images, [self.c_in, self.h, self.w], out);
-            out
-        }
+    /// [`Spectral::forward_group`] for a single input channel, whose images are the lanes. No sum joins channels, so
+    /// that products, columns back and rows back are one task's, and stay in its cache.
+    fn forward_group_of_single(
+        &self,
+        n: usize,
+        images: &[f32],
+        weight_rows: &[Pair],
+        outputs: [&mut [f32]; 2],
+        plane: usize,
+        take: &impl Taker,
+    ) {
+        let (half, len, blocks) = (self.half(), self.columns.len(), Self::blocks(self.c_out));
+        let share = (1 + blocks) * len;
+        scratch::pairs(half * (self.h + share), |buffer| {
+            let (image_rows, spectra) = buffer.split_at_mut(half * self.h);
+            self.image_rows(images, [n, self.h, self.w], image_rows);
+            let image_rows = &*image_rows;
+            // Of every row frequency the column of the images, and those of the kernels.
+            spectra.par_chunks_mut(share).enumerate().for_each(|(k, spectra)| {
+                let (x, kernels) = spectra.split_at_mut(len);
+                self.columns.forward(&image_rows[k * self.h..][..self.h], x);
+                for (block, g) in kernels.chunks_exact_mut(len).enumerate() {
+                    let rows = &weight_rows[(block * half + k) * self.k_h..][..self.k_h];
+                    let (pairs, roots) = (&self.pairs, &self.roots);
+                    simd::run(KernelColumns {
+                        pairs,
+                        roots,
+                        mirrored: false,
+                        tasks: 1,
+                        rows,
+                        stride: 0,
+                        step: 1,
+                        out: g,
+                    });
+                }
+            });
+            let spectra = &*spectra;
+            self.take_rows(outputs, plane, take, |image, block, sink| {
+                scratch::pairs(len + half * self.h_out, |buffer| {
+                    let (y, products) = buffer.split_at_mut(len);
+                    for (spectra, out) in spectra.chunks_exact(share).zip(products.chunks_exact_mut(self.h_out)) {
+                        let (x, g) = (&spectra[..len], &spectra[(1 + block) * len..][..len]);
+                        simd::run(Multiply { image, x, g, out: y });
+                        self.columns.inverse(y, out);
+                    }
+                    let spectrum = |k: usize| &products[k * self.h_out..][..self.h_out];
+                    self.rows_inverse((self.h_out, self.w_out), spectrum, sink);
+                });
+            });
+        });
     }
 
     /// Runs `rows(image, block, sink)` for every image's every sixteen output channels, in parallel.
@@ -290,11 +338,11 @@ impl Spectral {
     ) {
         let total = images.len() / (self.c_in * self.h * self.w);
         let (half, in_blocks, out_blocks) = (self.half(), Self::blocks(self.c_in), Self::blocks(self.c_out));
-        let kernel = self.c_in * out_blocks * 2 * self.k_h;
-        scratch::lanes(half * kernel, |kernels| {
-            kernels.fill(Lanes::ZERO);
-            let mirrored = if grad_images.is_some() { self.c_out * in_blocks * half * 2 * self.k_h } else { 0 };
-            scratch::lanes(mirrored, |weight_rows| {
+        let kernel = self.c_in * out_blocks * self.k_h;
+        scratch::pairs(half * kernel, |kernels| {
+            kernels.fill([Lanes::ZERO; 2]);
+            let mirrored = if grad_images.is_some() { self.c_out * in_blocks * half * self.k_h } else { 0 };
+            scratch::pairs(mirrored, |weight_rows| {
                 if grad_images.is_some() {
                     self.weight_rows(weight, true, weight_rows);
                 }
@@ -313,36 +361,35 @@ impl Spectral {
         });
     }
 
-    /// One group's share of the kernels' row spectra `[half][c_in][blocks][re, im][k_h]`, and its images' gradients.
+    /// One group's share of the kernels' row spectra `[half][c_in][blocks][k_h]`, and its images' gradients.
     fn backward_group<F: FnMut(usize, &mut [Lanes])>(
         &self,
         n: usize,
         images: &[f32],
         grad_rows: impl Fn(usize, usize) -> F + Sync,
-        kernels: &mut [Lanes],
-        grad_images: Option<(&[Lanes], &mut [f32])>,
+        kernels: &mut [Pair],
+        grad_images: Option<(&[Pair], &mut [f32])>,
     ) {
         let (half, in_blocks, out_blocks) = (self.half(), Self::blocks(self.c_in), Self::blocks(self.c_out));
-        let kernel = self.c_in * out_blocks * 2 * self.k_h;
-        let column = if grad_images.is_some() { n * in_blocks * 2 * self.h } else { 0 };
-        let (image_len, grad_len) = (n * in_blocks * half * 2 * self.h, n * out_blocks * half * 2 * self.h_out);
-        scratch::lanes(image_len + grad_len + half * column, |buffer| {
+        let kernel = self.c_in * out_blocks * self.k_h;
+        let column = if grad_images.is_some() { n * in_blocks * self.h } else { 0 };
+        let (image_len, grad_len) = (n * in_blocks * half * self.h, n * out_blocks * half * self.h_out);
+        scratch::pairs(image_len + grad_len + half * column, |buffer| {
             let (image_rows, rest) = buffer.split_at_mut(image_len);
             let (grads, columns) = rest.split_at_mut(grad_len);
             // A single channel's own gradient is asked for by nobody but tests: then its lanes are channels after all.
-            let image_rows = if grad_images.is_none() {
-                self.rows_of_images(n, images, image_rows)
-            } else {
-                self.image_rows(images, [self.c_in, self.h, self.w], image_rows);
-                image_rows
-            };
-            grads.par_chunks_mut(half * 2 * self.h_out).enumerate().for_each(|(task, out)| {
+            let single = self.c_in == 1 && grad_images.is_none();
+            let channels = if single { n } else { self.c_in };
+            let images_len = Self::blocks(channels) * if single { 1 } else { n } * half * self.h;
+            self.image_rows(images, [channels, self.h, self.w], &mut image_rows[..images_len]);
+            let image_rows = &*image_rows;
+            grads.par_chunks_mut(half * self.h_out).enumerate().for_each(|(task, out)| {
                 let fill = grad_rows(task / out_blocks, task % out_blocks * LANES);
-                self.rows_forward(self.h_out, fill, out);
+                self.rows_forward((self.h_out, self.w_out), fill, out);
             });
             let grads = &*grads;
             let weight_rows = grad_images.as_ref().map(|(rows, _)| *rows);
-            let task = |k: usize, kernels: &mut [Lanes], columns: &mut [Lanes]| {
+            let task = |k: usize, kernels: &mut [Pair], columns: &mut [Pair]| {
                 self.grad_columns(n, k, image_rows, grads, weight_rows, kernels, columns);
             };
             let Some((_, grad_images)) = grad_images else {
@@ -354,8 +401,8 @@ impl Spectral {
             let columns = &*columns;
             grad_images.par_chunks_mut(self.c_in * self.h * self.w).enumerate().for_each(|(image, grad)| {
                 for (block, grad) in grad.chunks_mut(LANES * self.h * self.w).enumerate() {
-                    let start = (image * in_blocks + block) * 2 * self.h;
-                    let spectrum = |k: usize| &columns[k * column + start..][..2 * self.h];
+                    let start = (image * in_blocks + block) * self.h;
+                    let spectrum = |k: usize| &columns[k * column + start..][..self.h];
                     let plane = self.h * self.w;
                     let channels = grad.len() / plane;
                     let mut sink =
@@ -366,13 +413,13 @@ impl Spectral {
         });
     }
 
-    /// Rows back: `[half][c_in][blocks][re, im][k_h]` to `grad_weight [c_out, c_in, k_h, k_w]`.
-    fn kernels_from_rows(&self, kernels: &[Lanes], grad_weight: &mut [f32]) {
+    /// Rows back: `[half][c_in][blocks][k_h]` to `grad_weight [c_out, c_in, k_h, k_w]`.
+    fn kernels_from_rows(&self, kernels: &[Pair], grad_weight: &mut [f32]) {
         let (blocks, taps, scale) = (Self::blocks(self.c_out), self.k_h * self.k_w, self.scale());
-        let kernel = self.c_in * blocks * 2 * self.k_h;
+        let kernel = self.c_in * blocks * self.k_h;
         scratch::lanes(self.c_in * blocks * taps, |lanes| {
             lanes.par_chunks_mut(taps).enumerate().for_each(|(task, lanes)| {
-                let spectrum = |k: usize| &kernels[k * kernel + task * 2 * self.k_h..][..2 * self.k_h];
+                let spectrum = |k: usize| &kernels[k * kernel + task * self.k_h..][..self.k_h];
                 let mut sink = |r: usize, row: &mut [Lanes]| {
                     for (s, out) in lanes[r * self.k_w..][..self.k_w].iter_mut().enumerate() {
                         *out = Lanes(row[self.tap_column(s, false)].0.map(|x| x * scale));
@@ -391,134 +438,100 @@ impl Spectral {
     }
 
     /// Row frequency `k` of a group: columns of images and kernels, their products, columns back to
-    /// `out [n][out blocks][re, im][h_out]`.
-    fn columns(&self, n: usize, k: usize, image_rows: &[Lanes], weight_rows: &[Lanes], out: &mut [Lanes]) {
+    /// `out [n][out blocks][h_out]`.
+    fn columns(&self, n: usize, k: usize, image_rows: &[Pair], weight_rows: &[Pair], out: &mut [Pair]) {
         let (len, in_blocks, out_blocks) = (self.columns.len(), Self::blocks(self.c_in), Self::blocks(self.c_out));
-        if self.c_in == 1 {
-            return self.columns_of_single(k, image_rows, weight_rows, out);
-        }
-        let (x_len, w_len) = (n * in_blocks * 2 * len, len * in_blocks * LANES * out_blocks * 2);
-        scratch::lanes(x_len + w_len + n * out_blocks * 2 * len, |buffer| {
+        let (x_len, w_len) = (n * in_blocks * len, len * in_blocks * LANES * out_blocks);
+        scratch::pairs(x_len + w_len + n * out_blocks * len, |buffer| {
             let (x, rest) = buffer.split_at_mut(x_len);
             let (w, y) = rest.split_at_mut(w_len);
             self.image_columns(k, self.h, image_rows, x);
             self.weight_columns(k, false, weight_rows, w);
             simd::run(Product { len, n, x: (in_blocks, x), w, y: (out_blocks, y) });
-            for (column, out) in y.chunks_exact_mut(2 * len).zip(out.chunks_exact_mut(2 * self.h_out)) {
-                self.column_back(column, out);
-            }
-        });
-    }
-
-    /// [`Spectral::columns`] for a single input channel, whose images are the lanes.
-    fn columns_of_single(&self, k: usize, image_rows: &[Lanes], weight_rows: &[Lanes], out: &mut [Lanes]) {
-        let (size, blocks) = (2 * self.columns.len(), Self::blocks(self.c_out));
-        scratch::lanes(size * 3, |buffer| {
-            let (x, rest) = buffer.split_at_mut(size);
-            let (g, y) = rest.split_at_mut(size);
-            self.image_columns(k, self.h, image_rows, x);
-            for block in 0..blocks {
-                let rows = &weight_rows[(block * self.half() + k) * 2 * self.k_h..][..2 * self.k_h];
-                let (roots, k_h) = (&self.roots, self.k_h);
-                simd::run(KernelColumns { roots, k_h, turn: 1.0, tasks: 1, rows, stride: 0, step: 2, out: g });
-                let outputs = out.chunks_exact_mut(2 * self.h_out).skip(block).step_by(blocks);
-                for (image, out) in outputs.enumerate() {
-                    simd::run(Multiply { image, x, g, out: y });
-                    self.column_back(y, out);
-                }
+            for (column, out) in y.chunks_exact_mut(len).zip(out.chunks_exact_mut(self.h_out)) {
+                self.columns.inverse(column, out);
             }
         });
     }
 
     /// [`Spectral::grad_columns`] for a single input channel, whose images are the lanes.
-    fn grad_columns_of_single(&self, n: usize, k: usize, image_rows: &[Lanes], grads: &[Lanes], kernels: &mut [Lanes]) {
-        let (size, blocks, count) = (2 * self.columns.len(), Self::blocks(self.c_out), self.h_out);
-        scratch::lanes(size * 3, |buffer| {
+    fn grad_columns_of_single(&self, n: usize, k: usize, image_rows: &[Pair], grads: &[Pair], kernels: &mut [Pair]) {
+        let (size, blocks, count) = (self.columns.len(), Self::blocks(self.c_out), self.h_out);
+        scratch::pairs(size * 3, |buffer| {
             let (x, rest) = buffer.split_at_mut(size);
             let (y, sums) = rest.split_at_mut(size);
             self.image_columns(k, self.h, image_rows, x);
-            for (block, kernel) in kernels.chunks_exact_mut(2 * self.k_h).enumerate() {
-                sums.fill(Lanes::ZERO);
+            for (block, kernel) in kernels.chunks_exact_mut(self.k_h).enumerate() {
+                sums.fill([Lanes::ZERO; 2]);
                 for image in 0..n {
-                    let rows = &grads[((image * blocks + block) * self.half() + k) * 2 * count..][..2 * count];
-                    self.column_forward(rows, y);
+                    let rows = &grads[((image * blocks + block) * self.half() + k) * count..][..count];
+                    self.columns.forward(rows, y);
                     simd::run(AddConjugate { image, x, y, sums });
                 }
-                simd::run(KernelRows { roots: &self.roots, column: sums, kernel });
+                simd::run(KernelRows { pairs: &self.pairs, roots: &self.roots, column: sums, kernel });
             }
         });
     }
 
-    /// Row frequency `k` of a group, backwards: adds to `kernels [c_in][out blocks][re, im][k_h]` and, if the mirrored
-    /// kernels are given, writes the images' gradients, `columns [n][in blocks][re, im][h]`.
+    /// Row frequency `k` of a group, backwards: adds to `kernels [c_in][out blocks][k_h]` and, if the mirrored
+    /// kernels are given, writes the images' gradients, `columns [n][in blocks][h]`.
     #[expect(clippy::too_many_arguments, reason = "what goes in and what comes out of one task")]
     fn grad_columns(
         &self,
         n: usize,
         k: usize,
-        image_rows: &[Lanes],
-        grads: &[Lanes],
-        weight_rows: Option<&[Lanes]>,
-        kernels: &mut [Lanes],
-        columns: &mut [Lanes],
+        image_rows: &[Pair],
+        grads: &[Pair],
+        weight_rows: Option<&[Pair]>,
+        kernels: &mut [Pair],
+        columns: &mut [Pair],
     ) {
         if self.c_in == 1 && weight_rows.is_none() {
             return self.grad_columns_of_single(n, k, image_rows, grads, kernels);
         }
         let (len, in_blocks, out_blocks) = (self.columns.len(), Self::blocks(self.c_in), Self::blocks(self.c_out));
-        let (x_len, g_len) = (n * in_blocks * 2 * len, n * out_blocks * 2 * len);
+        let (x_len, g_len) = (n * in_blocks * len, n * out_blocks * len);
         // The mirrored kernels and the kernels' gradient are equally large, and needed one after the other.
-        let w_len = len * in_blocks * LANES * out_blocks * 2;
-        scratch::lanes(x_len + g_len + w_len, |buffer| {
+        let w_len = len * in_blocks * LANES * out_blocks;
+        scratch::pairs(x_len + g_len + w_len, |buffer| {
             let (x, rest) = buffer.split_at_mut(x_len);
             let (g, w) = rest.split_at_mut(g_len);
             self.image_columns(k, self.h_out, grads, g);
             if let Some(weight_rows) = weight_rows {
                 self.weight_columns(k, true, weight_rows, w);
                 simd::run(Product { len, n, x: (out_blocks, g), w, y: (in_blocks, x) });
-                for (column, out) in x.chunks_exact_mut(2 * len).zip(columns.chunks_exact_mut(2 * self.h)) {
-                    self.column_back(column, out);
+                for (column, out) in x.chunks_exact_mut(len).zip(columns.chunks_exact_mut(self.h)) {
+                    self.columns.inverse(column, out);
                 }
             }
             self.image_columns(k, self.h, image_rows, x);
             simd::run(Outer { len, n, x: (in_blocks, x), y: (out_blocks, g), out: w });
-            for (column, kernel) in w.chunks_exact(2 * len).zip(kernels.chunks_exact_mut(2 * self.k_h)) {
-                simd::run(KernelRows { roots: &self.roots, column, kernel });
+            for (column, kernel) in w.chunks_exact(len).zip(kernels.chunks_exact_mut(self.k_h)) {
+                simd::run(KernelRows { pairs: &self.pairs, roots: &self.roots, column, kernel });
             }
         });
     }
 
-    /// Columns of row frequency `k` from row transforms `[images and blocks][half][re, im][count]`.
-    fn image_columns(&self, k: usize, count: usize, rows: &[Lanes], out: &mut [Lanes]) {
-        for (i, out) in out.chunks_exact_mut(2 * self.columns.len()).enumerate() {
-            self.column_forward(&rows[(i * self.half() + k) * 2 * count..][..2 * count], out);
+    /// Columns of row frequency `k` from row transforms `[images and blocks][half][count]`.
+    fn image_columns(&self, k: usize, count: usize, rows: &[Pair], out: &mut [Pair]) {
+        for (i, out) in out.chunks_exact_mut(self.columns.len()).enumerate() {
+            self.columns.forward(&rows[(i * self.half() + k) * count..][..count], out);
         }
     }
 
     /// Columns of row frequency `k` of the kernels, as [`Product`] reads them: `[columns][scalar
-    /// channels][lane blocks][re, im]`, the scalar channels filled up to whole blocks with zeros.
-    fn weight_columns(&self, k: usize, mirrored: bool, rows: &[Lanes], out: &mut [Lanes]) {
+    /// channels][lane blocks]`, the scalar channels filled up to whole blocks with zeros.
+    fn weight_columns(&self, k: usize, mirrored: bool, rows: &[Pair], out: &mut [Pair]) {
         let (scalars, vectors) = if mirrored { (self.c_out, self.c_in) } else { (self.c_in, self.c_out) };
         let blocks = Self::blocks(vectors);
         let padded = Self::blocks(scalars) * LANES;
-        let (tasks, step) = (scalars * blocks, padded * blocks * 2);
-        let rows = &rows[k * 2 * self.k_h..];
-        // A mirrored kernel's spectrum is the conjugate: the roots turn the other way.
-        let turn = if mirrored { -1.0 } else { 1.0 };
-        let stride = self.half() * 2 * self.k_h;
-        simd::run(KernelColumns { roots: &self.roots, k_h: self.k_h, turn, tasks, rows, stride, step, out });
+        let (tasks, step) = (scalars * blocks, padded * blocks);
+        let rows = &rows[k * self.k_h..];
+        let (pairs, roots, stride) = (&self.pairs, &self.roots, self.half() * self.k_h);
+        simd::run(KernelColumns { pairs, roots, mirrored, tasks, rows, stride, step, out });
         for out in out.chunks_exact_mut(step) {
-            out[2 * tasks..].fill(Lanes::ZERO);
+            out[tasks..].fill([Lanes::ZERO; 2]);
         }
-    }
-
-    /// Transforms a column back in place and copies its first rows to `out [re, im][count]`.
-    fn column_back(&self, column: &mut [Lanes], out: &mut [Lanes]) {
-        let (re, im) = column.split_at_mut(self.columns.len());
-        self.columns.inverse(re, im);
-        let count = out.len() / 2;
-        out[..count].copy_from_slice(&re[..count]);
-        out[count..].copy_from_slice(&im[..count]);
     }
 }
 

@@ -62,6 +62,12 @@ pub trait Vector: Copy {
     /// `size * sign(self)`, with `sign(0) = 0`.
     fn signs(self, size: Self) -> Self;
 
+    /// `yes` in lanes where `self > than`, `no` in the others.
+    fn if_greater(self, than: Self, yes: Self, no: Self) -> Self;
+
+    /// `yes` in lanes where `self == to`, `no` in the others.
+    fn if_equal(self, to: Self, yes: Self, no: Self) -> Self;
+
     /// Sixteen floats from one place to another.
     #[inline(always)]
     fn copy(from: &[f32; LANES], to: &mut [f32; LANES]) {
@@ -182,17 +188,32 @@ impl Kernel for Part<'_> {
                 let to = &mut self.planes[lane * self.plane + block * LANES..][..lanes.len()];
                 match to.first_chunk_mut() {
                     Some(whole) => V::copy(&tile.0, whole),
-                    None => {
-                        // By fours: a copy of unknown length is a call.
-                        let (fours, rest) = to.as_chunks_mut::<4>();
-                        let (from, from_rest) = tile.0[..lanes.len()].as_chunks::<4>();
-                        fours.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-                        rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
-                    }
+                    None => copy_short(&tile.0, to),
                 }
             }
         }
     }
+}
+
+/// Copies the first `to.len()` of sixteen floats, in pieces of fixed lengths: a copy of unknown length is a call.
+#[inline(always)]
+fn copy_short(from: &[f32; LANES], to: &mut [f32]) {
+    let at = copy_piece::<8>(from, to, 0);
+    let at = copy_piece::<4>(from, to, at);
+    let at = copy_piece::<2>(from, to, at);
+    copy_piece::<1>(from, to, at);
+}
+
+/// Copies `N` floats from place `at` on if the length says that such a piece is part of it; gives the place after it.
+#[inline(always)]
+fn copy_piece<const N: usize>(from: &[f32; LANES], to: &mut [f32], at: usize) -> usize {
+    if to.len() & N == 0 {
+        return at;
+    }
+    if let (Some(to), Some(from)) = (to[at..].first_chunk_mut::<N>(), from[at..].first_chunk::<N>()) {
+        *to = *from;
+    }
+    at + N
 }
 
 /// Vectors of any machine, `L` floats long; with one lane, what is left over at the end of an array.
@@ -274,6 +295,22 @@ impl<const L: usize> Vector for Plain<L> {
     fn signs(self, size: Self) -> Self {
         self.zip(size, |a, size| if a == 0.0 { 0.0 } else { f32::from_bits(size.to_bits() ^ (a.to_bits() & 1 << 31)) })
     }
+
+    #[inline(always)]
+    fn if_greater(self, than: Self, mut yes: Self, no: Self) -> Self {
+        for (i, yes) in yes.0.iter_mut().enumerate() {
+            *yes = if self.0[i] > than.0[i] { *yes } else { no.0[i] };
+        }
+        yes
+    }
+
+    #[inline(always)]
+    fn if_equal(self, to: Self, mut yes: Self, no: Self) -> Self {
+        for (i, yes) in yes.0.iter_mut().enumerate() {
+            *yes = if self.0[i] == to.0[i] { *yes } else { no.0[i] };
+        }
+        yes
+    }
 }
 
 /// The vectors of x86. The types are private: the only way to one leads through [`run`], which has asked the machine.
@@ -296,7 +333,8 @@ mod x86 {
     macro_rules! vector {
         ($name:ident($register:ty), $lanes:literal, $registers:literal, $set1:ident, $loadu:ident, $storeu:ident,
             $add:ident, $sub:ident, $mul:ident, $div:ident, $sqrt:ident, $fmadd:ident, $fnmadd:ident,
-            abs($x:ident) $abs:block, signs($a:ident, $size:ident) $signs:block $(, $more:item)?) => {
+            abs($x:ident) $abs:block, signs($a:ident, $size:ident) $signs:block,
+            select($x1:ident, $x2:ident, $yes:ident, $no:ident) $greater:block $equal:block $(, $more:item)?) => {
             #[derive(Clone, Copy)]
             struct $name($register);
 
@@ -382,6 +420,20 @@ mod x86 {
                     unsafe { $name($signs) }
                 }
 
+                #[inline(always)]
+                fn if_greater(self, than: Self, yes: Self, no: Self) -> Self {
+                    let ($x1, $x2, $yes, $no) = (self.0, than.0, yes.0, no.0);
+                    // SAFETY: see above.
+                    unsafe { $name($greater) }
+                }
+
+                #[inline(always)]
+                fn if_equal(self, to: Self, yes: Self, no: Self) -> Self {
+                    let ($x1, $x2, $yes, $no) = (self.0, to.0, yes.0, no.0);
+                    // SAFETY: see above.
+                    unsafe { $name($equal) }
+                }
+
                 $($more)?
             }
         };
@@ -396,6 +448,9 @@ mod x86 {
             let signed = _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(size), sign));
             _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(a, _mm512_setzero_ps()), signed)
         },
+        select(a, b, yes, no)
+            { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), no, yes) }
+            { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b), no, yes) },
         #[inline(always)]
         fn transpose<'a>(row: impl Fn(usize) -> &'a [f32; LANES], out: &mut Tile) {
             let load = |i: usize| Self::load(row(i)).0;
@@ -432,7 +487,10 @@ mod x86 {
         signs(a, size) {
             let signed = _mm256_xor_ps(size, _mm256_and_ps(a, _mm256_set1_ps(-0.0)));
             _mm256_and_ps(signed, _mm256_cmp_ps::<_CMP_NEQ_UQ>(a, _mm256_setzero_ps()))
-        }
+        },
+        select(a, b, yes, no)
+            { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) }
+            { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_EQ_OQ>(a, b)) }
     );
 }
 
@@ -460,6 +518,8 @@ mod tests {
                 a.mul_sub_from(b, V::splat(1.0)),
                 a.signs(b),
                 a.signs(V::splat(0.5)),
+                a.if_greater(V::splat(0.0), b, V::splat(2.0)),
+                a.if_equal(V::splat(9.0), V::splat(3.0), a),
             ];
             for result in results {
                 let mut lanes = vec![f32::NAN; V::LANES + 1];
@@ -483,7 +543,7 @@ mod tests {
             // SAFETY: the machine has what the function asks for.
             unsafe { x86::run_avx2(Methods(&input, &mut found)) };
         }
-        let expected: [[f32; 4]; 12] = [
+        let expected: [[f32; 4]; 14] = [
             [9.0, -9.0, 0.0, 0.0],
             [-4.0; 4],
             [5.0, -13.0, -4.0, -4.0],
@@ -496,11 +556,13 @@ mod tests {
             [37.0, -35.0, 1.0, 1.0],
             [-4.0, 4.0, 0.0, 0.0],
             [0.5, -0.5, 0.0, 0.0],
+            [-4.0, 2.0, 2.0, 2.0],
+            [3.0, -9.0, 0.0, 0.0],
         ];
-        assert!(found.len() >= 36);
+        assert!(found.len() >= 42);
         for (number, (lanes, found)) in found.iter().enumerate() {
-            let expected: Vec<f32> = (0..*lanes).map(|lane| expected[number % 12][lane % 4]).collect();
-            assert_eq!(*found, expected, "result {} of {lanes} lanes", number % 12);
+            let expected: Vec<f32> = (0..*lanes).map(|lane| expected[number % 14][lane % 4]).collect();
+            assert_eq!(*found, expected, "result {} of {lanes} lanes", number % 14);
         }
     }
 
