@@ -8,10 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use genregrad::audio::{FrontEnd, SEGMENT_SAMPLES};
+use genregrad::audio::{self, FrontEnd, SEGMENT_SAMPLES};
 use genregrad::data::cache::Cache;
 use genregrad::data::load::{self, Source, load_with};
-use genregrad::data::segments::Settings;
+use genregrad::data::segments::{self, Settings};
+use genregrad::data::sound::Sound;
 use genregrad::data::split::{Kind, Split, split};
 use genregrad::data::{Content, Corpus, Dataset, Meta, Set, folder, pickle, prepared};
 use genregrad::rng;
@@ -934,4 +935,101 @@ fn the_built_in_corpus_is_cached() {
     let (second, made) = cached(&cache, &source, &settings);
     assert!(!made && first == second && second.meta.synthetic);
     assert!(cached(&cache, &Source::Synthetic { tracks_per_genre: 3 }, &settings).1);
+}
+
+// ---- a track once more ----
+
+/// Every track of `set` is heard as its rows were made; returns the number of rows.
+fn is_heard(source: &Source, settings: &Settings, set: &Set) -> usize {
+    let sound = Sound::open(source, settings).unwrap();
+    let row = settings.front_end.bins() * settings.front_end.frames(SEGMENT_SAMPLES);
+    let plan = settings.front_end.plan().unwrap();
+    let mut rows = set.spectrograms.chunks_exact(row);
+    for (number, name) in set.track_names.iter().enumerate() {
+        let segments = sound.segments(name).unwrap();
+        assert_eq!(segments.len(), set.tracks.iter().filter(|&&track| track as usize == number).count());
+        for segment in segments {
+            let expected = rows.next().unwrap();
+            assert_eq!(segment.spectrogram, expected, "{name}");
+            let samples = segment.samples.unwrap();
+            assert_eq!(samples.len(), SEGMENT_SAMPLES);
+            let mut made = vec![0.0; row];
+            plan.transform(&samples, &mut made);
+            assert_eq!(made, expected, "{name}");
+        }
+    }
+    assert!(rows.next().is_none() && sound.is_audible());
+    set.len()
+}
+
+#[test]
+fn segments_of_a_folder_are_heard_as_they_are_seen() {
+    let root = fresh();
+    genres(root.path(), &[("blues", 2), ("jazz", 2)]);
+    // a track that is not called after its class, and one whose first copy is damaged
+    write_track(&root.path().join("jazz/solo.wav"));
+    fs::write(root.path().join("blues/take.au"), "no audio").unwrap();
+    write_track(&root.path().join("blues/take.wav"));
+    let source = Source::Path(root.path().to_owned());
+    for front_end in [audio::Kind::Mel, audio::Kind::Cqt] {
+        let settings = Settings { front_end: front_end.into(), ..SETTINGS() };
+        let corpus = load_with(&Cache::none(), &source, &settings, &quiet).unwrap();
+        assert_eq!(is_heard(&source, &settings, whole(&corpus)), 6 * 3);
+    }
+
+    let settings = SETTINGS();
+    let sound = Sound::open(&source, &settings).unwrap();
+    let starts = segments::starts(settings.seed, "jazz", "solo", 30_000, 3);
+    let heard = sound.segments("jazz/solo").unwrap();
+    let seconds: Vec<Option<f64>> = starts.iter().map(|&start| Some(start as f64 / 22_050.0)).collect();
+    assert_eq!(heard.iter().map(|segment| segment.start).collect::<Vec<_>>(), seconds);
+    // what was drawn is a part of the file, sample for sample
+    let track = audio::decode::decode(&root.path().join("jazz/solo.wav")).unwrap();
+    for (start, segment) in starts.into_iter().zip(heard) {
+        assert_eq!(segment.samples.unwrap(), track[start..start + SEGMENT_SAMPLES]);
+    }
+    for unknown in ["solo", "jazz/solo.wav", "jazz.00009", "../jazz/solo", ""] {
+        assert!(line(sound.segments(unknown)).ends_with(&format!("has no track {unknown} any more")));
+    }
+    fs::remove_file(root.path().join("jazz/solo.wav")).unwrap();
+    assert!(sound.segments("jazz/solo").is_err(), "it is gone");
+}
+
+#[test]
+fn segments_of_the_built_in_corpus_are_heard_as_they_are_seen() {
+    let (source, settings) = (Source::Synthetic { tracks_per_genre: 2 }, SETTINGS());
+    let corpus = load_with(&Cache::none(), &source, &settings, &quiet).unwrap();
+    let set = whole(&corpus);
+    assert_eq!(is_heard(&source, &settings, set), 20 * 3);
+    let sound = Sound::open(&source, &settings).unwrap();
+    let genre = set.track_names[0].split('.').next().unwrap();
+    for unknown in ["00002", "0", "000000", "-1"] {
+        assert!(sound.segments(&format!("{genre}.{unknown}")).is_err(), "{unknown}");
+    }
+}
+
+#[test]
+fn a_pickle_s_test_segments_are_heard_and_a_prepared_file_s_are_only_seen() {
+    let root = fresh();
+    let path = root.path().join("course.pkl");
+    let mut file = fs::File::create(&path).unwrap();
+    for set in [raw().train, raw().test] {
+        let dict = serde_json::json!({ "data": set.segments, "labels": set.labels, "track_id": set.tracks });
+        serde_pickle::to_writer(&mut file, &dict, serde_pickle::SerOptions::new().proto_v2()).unwrap();
+    }
+    let (source, settings) = (Source::Path(path), SETTINGS());
+    let corpus = load_with(&Cache::none(), &source, &settings, &quiet).unwrap();
+    let Content::Split { test, .. } = &corpus.content else { panic!("it has a split") };
+    assert_eq!(is_heard(&source, &settings, test), 1);
+    let sound = Sound::open(&source, &settings).unwrap();
+    assert_eq!(sound.segments(&test.track_names[0]).unwrap()[0].start, None);
+    assert!(sound.segments("train track 0").is_err() && sound.segments("test track 7").is_err());
+
+    let prepared = root.path().join("prepared.safetensors");
+    prepared::write_corpus(&prepared, &corpus).unwrap();
+    let sound = Sound::open(&Source::Path(prepared), &settings).unwrap();
+    assert!(!sound.is_audible());
+    let seen = sound.segments(&test.track_names[0]).unwrap();
+    assert_eq!((seen.len(), &seen[0].samples, &seen[0].spectrogram), (1, &None, &test.spectrograms));
+    assert!(sound.segments("train track 1").unwrap().len() == 1 && sound.segments("nobody").is_err());
 }

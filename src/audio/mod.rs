@@ -16,6 +16,7 @@ pub mod npy;
 mod pcm;
 mod resample;
 mod stft;
+pub mod wav;
 
 use serde::{Deserialize, Serialize};
 

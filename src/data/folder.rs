@@ -44,6 +44,27 @@ pub struct Class {
     pub files: Vec<PathBuf>,
 }
 
+/// The copy of a track that was taken, and what is wrong with the first one.
+type Instead<'a> = (&'a Path, Error);
+
+impl Listing {
+    /// The samples of the track that is `file`, or of its first good copy: then with that, and what is wrong with `file`.
+    ///
+    /// # Errors
+    /// What is wrong with `file`, where no copy is good.
+    pub(super) fn samples(&self, file: &Path) -> Result<(Vec<f32>, Option<Instead<'_>>)> {
+        let error = match usable(&self.root, file) {
+            Ok(samples) => return Ok((samples, None)),
+            Err(error) => error,
+        };
+        let mut copies = self.copies.iter().filter(|(of, _)| of == file);
+        match copies.find_map(|(_, copy)| Some((usable(&self.root, copy).ok()?, copy))) {
+            Some((samples, copy)) => Ok((samples, Some((copy, error)))),
+            None => Err(error),
+        }
+    }
+}
+
 /// Lists the classes and tracks of a folder; reads no audio.
 ///
 /// # Errors
@@ -97,16 +118,12 @@ pub fn corpus(listing: &Listing, settings: &Settings, progress: Progress) -> Res
     let replaced: Mutex<Vec<(&Path, &Path, String)>> = Mutex::default();
     let samples = |i: usize| {
         let first = &tracks[i].path;
-        usable(&listing.root, first).or_else(|error| {
-            let mut copies = listing.copies.iter().filter(|(of, _)| of == first);
-            let Some((samples, copy)) = copies.find_map(|(_, copy)| Some((usable(&listing.root, copy).ok()?, copy)))
-            else {
-                return Err(error);
-            };
+        let (samples, instead) = listing.samples(first)?;
+        if let Some((copy, error)) = instead {
             let message = reason(error);
             replaced.lock().unwrap_or_else(PoisonError::into_inner).push((copy, first, message));
-            Ok(samples)
-        })
+        }
+        Ok(samples)
     };
     let meta = meta(listing.name.clone(), classes, &settings.front_end);
     let mut corpus = gather(meta, &tracks, samples, settings, progress)?;
@@ -197,6 +214,7 @@ fn is_audio(path: &Path) -> bool {
     path.extension().and_then(|ending| ending.to_str()).is_some_and(known) && path.is_file()
 }
 
-fn stem(path: &Path) -> String {
+/// The file's name without its ending.
+pub(super) fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }

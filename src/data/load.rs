@@ -58,14 +58,69 @@ pub fn load_with(cache: &Cache, source: &Source, settings: &Settings, progress: 
             return cache.corpus(key, || synthetic_corpus(settings, tracks_per_genre, progress));
         }
     };
+    match kind(path)? {
+        Kind::Folder => {
+            let listing = folder::scan(path)?;
+            let make = || folder::corpus(&listing, settings, progress);
+            let made = cache.corpus(|| folder_key(&listing, settings), make)?;
+            Ok(named(made, listing.name))
+        }
+        Kind::Prepared => {
+            let mut corpus = prepared::read(path)?;
+            let deformed = match &corpus.content {
+                Content::Whole(set) | Content::Split { train: set, .. } => set.deformed(),
+            };
+            if settings.augment && deformed == 0 {
+                let message =
+                    "holds no deformed segments, and augmentation needs audio: prepare the tracks with --augment";
+                return Err(Error::data(path, message));
+            }
+            if deformed > 0 && !settings.augment {
+                corpus.notes.push(format!("{}: its {deformed} deformed segments are trained on", path.display()));
+            }
+            if corpus.meta.front_end != settings.front_end {
+                corpus.notes.push(format!("{}: its own front end is used, not the one asked for", path.display()));
+            }
+            Ok(corpus)
+        }
+        Kind::Pickle => {
+            if settings.augment {
+                let message =
+                    "holds single segments, and augmentation needs the audio of whole tracks: give their folder";
+                return Err(Error::data(path, message));
+            }
+            let key = || {
+                let mut key = Key::new("pickle", &settings.front_end)?;
+                key.add(cache::digest(path)?.as_bytes());
+                Ok(key)
+            };
+            let make = || from_pickle(pickle::read(path)?, path, &settings.front_end, progress);
+            Ok(named(cache.corpus(key, make)?, super::name_of(path)))
+        }
+    }
+}
+
+/// What lies at a path.
+pub(super) enum Kind {
+    /// A folder, of genres it is hoped.
+    Folder,
+    /// A file that `prepare` wrote.
+    Prepared,
+    /// The course's pickle.
+    Pickle,
+}
+
+/// The kind of data at `path`, by its content.
+///
+/// # Errors
+/// Nothing is there, it cannot be read, or it is none of them.
+pub(super) fn kind(path: &Path) -> Result<Kind> {
     let found = std::fs::metadata(path).map_err(|e| match e.kind() {
         ErrorKind::NotFound => Error::data(path, format!("no such file or folder; {ACCEPTED}")),
         _ => Error::io("cannot read", path)(e),
     })?;
     if found.is_dir() {
-        let listing = folder::scan(path)?;
-        let made = cache.corpus(|| folder_key(&listing, settings), || folder::corpus(&listing, settings, progress))?;
-        return Ok(named(made, listing.name));
+        return Ok(Kind::Folder);
     }
     let unknown = || Error::data(path, format!("not a known kind of data; {ACCEPTED}"));
     if !found.is_file() {
@@ -73,33 +128,9 @@ pub fn load_with(cache: &Cache, source: &Source, settings: &Settings, progress: 
     }
     std::fs::File::open(path).map_err(Error::io("cannot open", path))?;
     if prepared::is_prepared(path) {
-        let mut corpus = prepared::read(path)?;
-        let deformed = match &corpus.content {
-            Content::Whole(set) | Content::Split { train: set, .. } => set.deformed(),
-        };
-        if settings.augment && deformed == 0 {
-            let message = "holds no deformed segments, and augmentation needs audio: prepare the tracks with --augment";
-            return Err(Error::data(path, message));
-        }
-        if deformed > 0 && !settings.augment {
-            corpus.notes.push(format!("{}: its {deformed} deformed segments are trained on", path.display()));
-        }
-        if corpus.meta.front_end != settings.front_end {
-            corpus.notes.push(format!("{}: its own front end is used, not the one asked for", path.display()));
-        }
-        Ok(corpus)
+        Ok(Kind::Prepared)
     } else if pickle::is_pickle(path) {
-        if settings.augment {
-            let message = "holds single segments, and augmentation needs the audio of whole tracks: give their folder";
-            return Err(Error::data(path, message));
-        }
-        let key = || {
-            let mut key = Key::new("pickle", &settings.front_end)?;
-            key.add(cache::digest(path)?.as_bytes());
-            Ok(key)
-        };
-        let make = || from_pickle(pickle::read(path)?, path, &settings.front_end, progress);
-        Ok(named(cache.corpus(key, make)?, super::name_of(path)))
+        Ok(Kind::Pickle)
     } else {
         Err(unknown())
     }
@@ -145,6 +176,11 @@ fn synthetic_key(settings: &Settings, tracks_per_genre: usize) -> Result<Key> {
     Ok(key)
 }
 
+/// The name of track `index` of genre `class` of the built-in corpus.
+pub(super) fn synthetic_stem(class: usize, index: usize) -> String {
+    format!("{}.{index:05}", synthetic::GENRES[class])
+}
+
 /// Makes the built-in corpus.
 ///
 /// # Errors
@@ -158,7 +194,7 @@ pub fn synthetic_corpus(settings: &Settings, tracks_per_genre: usize, progress: 
     let tracks: Vec<Track> = (0..classes.len() * tracks_per_genre)
         .map(|i| {
             let (class, index) = track(i);
-            let stem = format!("{}.{index:05}", classes[class]);
+            let stem = synthetic_stem(class, index);
             Track { class, path: PathBuf::from(&stem), stem }
         })
         .collect();
@@ -204,6 +240,11 @@ pub fn from_pickle(raw: pickle::Raw, path: &Path, front_end: &FrontEnd, progress
     Ok(Corpus { meta, content, skipped: Vec::new(), notes })
 }
 
+/// The name of track `id` of the pickle's train or test set.
+pub(super) fn pickle_name(side: &str, id: u32) -> String {
+    format!("{side} track {id}")
+}
+
 fn raw_set(
     raw: pickle::RawSet,
     side: &str,
@@ -239,6 +280,6 @@ fn raw_set(
     if let Some(at) = spectrograms.iter().position(|value| !value.is_finite()) {
         return Err(refuse(format!("segment {}: {TOO_LOUD}", at / (meta.bins * meta.frames))));
     }
-    let track_names = ids.iter().map(|id| format!("{side} track {id}")).collect();
+    let track_names = ids.iter().map(|&id| pickle_name(side, id)).collect();
     Ok(Set { spectrograms, labels: raw.labels, tracks, track_names, deformed: Vec::new() })
 }

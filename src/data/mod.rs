@@ -1,7 +1,8 @@
 //! Corpora: where segments come from, how tracks are split, how batches are drawn.
 //!
 //! [`load`] is the front door: from a [`folder`], the course's [`pickle`], a [`prepared`] file or the [`synthetic`]
-//! tracks it makes a [`Corpus`], through the [`cache`]; [`split`] makes a [`Dataset`] of it. Read [`segments`] first.
+//! tracks it makes a [`Corpus`], through the [`cache`]; [`split`] makes a [`Dataset`] of it; [`sound`] gives a track's
+//! segments once more, to be heard. Read [`segments`] first.
 
 pub mod augment;
 pub mod cache;
@@ -10,6 +11,7 @@ pub mod load;
 pub mod pickle;
 pub mod prepared;
 pub mod segments;
+pub mod sound;
 pub mod split;
 pub mod synthetic;
 

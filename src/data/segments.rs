@@ -49,6 +49,17 @@ pub fn starts(seed: u64, class: &str, stem: &str, samples: usize, segments: usiz
     (0..segments).map(|_| rng.random_range(0..=last as u64) as usize).collect()
 }
 
+/// The random segments of a track: where each starts, in samples, and its [`SEGMENT_SAMPLES`] samples.
+pub(super) fn pieces<'a>(
+    settings: &Settings,
+    class: &str,
+    stem: &str,
+    samples: &'a [f32],
+) -> impl Iterator<Item = (usize, &'a [f32])> {
+    let starts = starts(settings.seed, class, stem, samples.len(), settings.segments);
+    starts.into_iter().map(|start| (start, &samples[start..start + SEGMENT_SAMPLES]))
+}
+
 /// Why finite samples have no finite spectrogram.
 pub(super) const TOO_LOUD: &str = "too loud: its spectrogram overflows; full scale is 1";
 
@@ -102,9 +113,8 @@ pub(super) fn gather(
             check(&samples)?;
             let (seed, class, stem) = (settings.seed, &classes[track.class], &track.stem);
             let (original, deformed) = out.split_at_mut(settings.segments * row);
-            let starts = starts(seed, class, stem, samples.len(), settings.segments);
-            for (start, out) in starts.into_iter().zip(original.chunks_exact_mut(row)) {
-                plan.transform(&samples[start..start + SEGMENT_SAMPLES], out);
+            for ((_, piece), out) in pieces(settings, class, stem, &samples).zip(original.chunks_exact_mut(row)) {
+                plan.transform(piece, out);
             }
             if let Some(deformer) = &deformer {
                 augment::transform(deformer, &*plan, &samples, (seed, class, stem), deformed).map_err(reason)?;
@@ -166,7 +176,7 @@ pub(super) fn zeros(sizes: &[usize]) -> Result<Vec<f32>> {
 }
 
 /// `blues.00012` as it is; `12` of class blues becomes `blues/12`.
-fn track_name(class: &str, stem: &str) -> String {
+pub(super) fn track_name(class: &str, stem: &str) -> String {
     if stem.strip_prefix(class).is_some_and(|rest| rest.starts_with('.')) {
         stem.to_owned()
     } else {

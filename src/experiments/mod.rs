@@ -8,8 +8,8 @@ pub mod study;
 use std::path::{Path, PathBuf};
 
 use crate::data::cache::Cache;
-use crate::data::load::{self, Source};
-use crate::data::segments::{Progress, Settings};
+use crate::data::load;
+use crate::data::segments::Progress;
 use crate::data::split::{self, Split};
 use crate::data::{Content, Corpus, Dataset};
 use crate::device::Device;
@@ -35,17 +35,11 @@ pub struct Loaded {
 /// # Errors
 /// Whatever keeps the source from being a data set: see [`load::load_with`] and [`split::split`].
 pub fn load(data: &Data, cache: &Cache, progress: Progress) -> Result<Loaded> {
-    let source = match &data.path {
-        Some(path) => Source::Path(path.clone()),
-        None => Source::Synthetic { tracks_per_genre: data.synthetic_tracks },
-    };
-    let Data { segments, seed, augment, .. } = *data;
-    let settings = Settings { front_end: data.front_end.clone(), segments, seed, augment };
     let split = match data.folds {
         0 => Split::Holdout { test_fraction: data.test_fraction },
         folds => Split::Folds { folds, fold: data.fold },
     };
-    let mut corpus = load::load_with(cache, &source, &settings, progress)?;
+    let mut corpus = load::load_with(cache, &data.source(), &data.settings(), progress)?;
     let Corpus { skipped, notes, .. } = &mut corpus;
     let (skipped, mut notes) = (std::mem::take(skipped), std::mem::take(notes));
     if matches!(corpus.content, Content::Split { .. }) {

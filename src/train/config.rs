@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::audio::{FrontEnd, Kind};
+use crate::data::load::Source;
+use crate::data::segments::Settings;
 use crate::data::split;
 use crate::error::{Error, Result};
 use crate::models::{Architecture, DropoutAt, Net};
@@ -146,6 +148,22 @@ impl Default for Data {
             augment: false,
             front_end: FrontEnd::default(),
         }
+    }
+}
+
+impl Data {
+    /// Where the tracks come from.
+    pub fn source(&self) -> Source {
+        match &self.path {
+            Some(path) => Source::Path(path.clone()),
+            None => Source::Synthetic { tracks_per_genre: self.synthetic_tracks },
+        }
+    }
+
+    /// How segments are made of them.
+    pub fn settings(&self) -> Settings {
+        let Data { segments, seed, augment, .. } = *self;
+        Settings { front_end: self.front_end.clone(), segments, seed, augment }
     }
 }
 
