@@ -1,11 +1,14 @@
 //! What a person reads of finished runs: tables beside the published numbers, training curves, confusion matrices.
 //!
 //! It reads results and trains nothing. Read [`published`] first (what stands beside), then [`stats`] (how sure a
-//! difference is) and [`tables`], then the pictures: [`curves`], [`confusion`] and [`spectrogram`]. Results on the
-//! built-in corpus say `synthetic` wherever they appear.
+//! difference is) and [`tables`], then the pictures: [`curves`], [`confusion`] and [`spectrogram`]; [`examples`] picks
+//! single tracks, and [`html`] puts all of it on one page. Results on the built-in corpus say `synthetic` wherever they
+//! appear.
 
 pub mod confusion;
 pub mod curves;
+pub mod examples;
+pub mod html;
 pub mod published;
 pub mod spectrogram;
 pub mod stats;
@@ -54,8 +57,8 @@ pub fn last_runs(sections: &[Section]) -> Vec<Run> {
     runs
 }
 
-/// Writes `tables.md`, `curves.svg` and one `confusion-<model>.svg` a run (`confusion-<model>-seed<k>.svg` where a
-/// model has several runs) into the existing `folder`.
+/// Writes `report.html`, `tables.md`, `curves.svg` and one `confusion-<model>.svg` a run
+/// (`confusion-<model>-seed<k>.svg` where a /// model has several runs) into the existing `folder`.
 ///
 /// # Errors
 /// [`Error::Config`] without runs or with damaged results; [`Error::Io`] if the disk refuses.
@@ -68,7 +71,7 @@ pub fn write(folder: &Path, sections: &[Section]) -> Result<()> {
     for (name, svg) in confusion_names(&runs).iter().zip(&matrices) {
         files::replace(&folder.join(name), svg.as_bytes())?;
     }
-    Ok(())
+    html::write(folder, sections)
 }
 
 /// Writes `curves.svg` and `confusion.svg` into the run's own folder.
@@ -185,6 +188,12 @@ pub fn variant(run: &Run) -> String {
     if varied.is_empty() { name } else { format!("{name}, {}", varied.join(" & ")) }
 }
 
+/// `deep, preset report, CQT, 100 epochs, seed 1`.
+pub fn run_name(run: &Run) -> String {
+    let Results { epochs, seed, .. } = run.results;
+    format!("{}, {}, seed {seed}", variant(run), counted(epochs as usize, "epoch"))
+}
+
 /// A name a group, all different: what was varied, or else the folder of its first run.
 fn group_names(groups: &[Vec<&Run>]) -> Vec<String> {
     let plain = |group: &Vec<&Run>| (variant(group[0]), group[0].results.epochs, data_label(&group[0].results.data));
@@ -197,7 +206,7 @@ fn group_names(groups: &[Vec<&Run>]) -> Vec<String> {
 }
 
 /// The data's name as it is shown; the built-in corpus always says `synthetic`.
-fn data_label(data: &DataSummary) -> String {
+pub fn data_label(data: &DataSummary) -> String {
     let name = clean(&data.name, 48);
     if data.synthetic && !name.to_lowercase().contains("synthetic") { format!("{name} (synthetic)") } else { name }
 }
@@ -223,7 +232,7 @@ fn counted(n: usize, noun: &str) -> String {
 
 /// `text` on one line of at most `longest` characters, without the control characters that neither a terminal nor XML
 /// should see.
-fn clean(text: &str, longest: usize) -> String {
+pub fn clean(text: &str, longest: usize) -> String {
     let printable = |c: char| if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') { '\u{fffd}' } else { c };
     let mut kept: String = text.chars().take(longest).map(printable).collect();
     if text.chars().nth(longest).is_some() {

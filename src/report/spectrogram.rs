@@ -358,6 +358,9 @@ fn encode(pixels: &[u8], (width, height): (u32, u32)) -> std::result::Result<Vec
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
+    // blocks of one colour: smallest unfiltered
+    encoder.set_compression(png::Compression::High);
+    encoder.set_filter(png::Filter::NoFilter);
     let mut writer = encoder.write_header()?;
     writer.write_image_data(pixels)?;
     writer.finish()?;

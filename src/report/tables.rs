@@ -2,6 +2,7 @@
 //! worth, confusion matrix, curve.
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use serde::Serialize;
 
 use clap::ValueEnum;
 
@@ -22,8 +23,9 @@ use super::{
 /// A rule below the header and nothing else: the study's tables fit eighty columns.
 pub const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
 
-/// Cells of text, shown on a terminal or written as Markdown.
-struct Grid {
+/// Cells of text, shown on a terminal, written as Markdown, or (by the template of [`super::html`]) as HTML.
+#[derive(Serialize)]
+pub(super) struct Grid {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
     /// So many columns stand left, the rest right.
@@ -417,22 +419,51 @@ pub fn replication_text(runs: &[Run]) -> String {
     text
 }
 
+/// A table with what must be read with it.
+#[derive(Serialize)]
+pub(super) struct Part {
+    pub title: &'static str,
+    pub grid: Grid,
+    /// One sentence an entry.
+    pub notes: Vec<String>,
+}
+
+impl Part {
+    fn markdown(&self) -> String {
+        let notes: String = self.notes.iter().map(|line| format!("- {}\n", escape(line))).collect();
+        format!("{}\n{notes}", self.grid.markdown())
+    }
+}
+
+/// All tables of `section`, each with its notes.
+pub(super) fn parts(section: &Section) -> Vec<Part> {
+    let Section { runs, baselines, .. } = section;
+    let mut parts = if runs.is_empty() { Vec::new() } else { run_parts(runs) };
+    if !baselines.is_empty() {
+        let grid = baselines_grid(baselines);
+        parts.push(Part { title: "what came before the nets", grid, notes: Vec::new() });
+    }
+    parts
+}
+
+/// [`replication`], then, where there are any, [`differences`] and [`shallow_against_deep`].
+fn run_parts(runs: &[Run]) -> Vec<Part> {
+    let part = |title, grid, notes| Part { title, grid, notes };
+    let mut parts = vec![
+        part("accuracies, ours beside the published ones", replication_grid(runs), caption(runs)),
+        part("differences, ours - published", differences_grid(runs, false), differences_caption(runs, false)),
+        part("shallow against deep", pairs_grid(runs, false), pairs_caption()),
+    ];
+    // the first one is there even without rows
+    let mut first = true;
+    parts.retain(|part| std::mem::take(&mut first) || !part.grid.rows.is_empty());
+    parts
+}
+
 /// [`replication`] with its caption, then, where there are any, [`differences`] and [`shallow_against_deep`], in
 /// Markdown.
 pub fn replication_markdown(runs: &[Run]) -> String {
-    let mut parts = Vec::new();
-    for (grid, lines) in [
-        (replication_grid(runs), caption(runs)),
-        (differences_grid(runs, false), differences_caption(runs, false)),
-        (pairs_grid(runs, false), pairs_caption()),
-    ] {
-        // the first one is there even without rows
-        if parts.is_empty() || !grid.rows.is_empty() {
-            let notes: String = lines.iter().map(|line| format!("- {}\n", escape(line))).collect();
-            parts.push(format!("{}\n{notes}", grid.markdown()));
-        }
-    }
-    parts.join("\n")
+    run_parts(runs).iter().map(Part::markdown).collect::<Vec<_>>().join("\n")
 }
 
 /// Short names for the columns of a confusion matrix: the first two letters, or as many up to five as tell all classes
@@ -468,7 +499,7 @@ pub(super) fn class_accuracy(row: &[u32], class: usize) -> Option<f64> {
     (total > 0).then(|| 100.0 * f64::from(right) / total as f64)
 }
 
-fn confusion_grid(results: &Results) -> Grid {
+pub(super) fn confusion_grid(results: &Results) -> Grid {
     let mut grid = Grid::new(&["truth"], 1);
     grid.header.extend(abbreviations(&results.data.classes));
     grid.header.push("correct, %".to_string());
@@ -481,7 +512,7 @@ fn confusion_grid(results: &Results) -> Grid {
 }
 
 /// What a confusion matrix shows: `deep, preset report, 20 epochs, seed 1, synthetic corpus`, then how to read it.
-fn confusion_caption(run: &Run) -> String {
+pub(super) fn confusion_caption(run: &Run) -> String {
     let Results { epochs, seed, data, .. } = &run.results;
     format!(
         "{}, {}, seed {seed}, {}: truth on the left, predictions by max (largest sum of logits) along the top, in tracks",
@@ -504,7 +535,7 @@ pub fn confusion_markdown(run: &Run) -> String {
 /// Rows shown of a curve.
 const CURVE_ROWS: usize = 8;
 
-fn curves_grid(epochs: &[Epoch]) -> Grid {
+pub(super) fn curves_grid(epochs: &[Epoch]) -> Grid {
     let mut grid = Grid::new(&["epoch", "learning rate", "training loss (sum)", "training raw, %", "test raw, %"], 0);
     let count = epochs.len().min(CURVE_ROWS);
     for k in 0..count {
@@ -566,11 +597,7 @@ pub fn section_text(section: &Section) -> String {
 
 /// A table with all that belongs to it, in Markdown.
 pub fn section_markdown(section: &Section) -> String {
-    let mut text = if section.runs.is_empty() { String::new() } else { replication_markdown(&section.runs) };
-    if !section.baselines.is_empty() {
-        text += &format!("\n{}", baselines_grid(&section.baselines).markdown());
-    }
-    text
+    parts(section).iter().map(Part::markdown).collect::<Vec<_>>().join("\n")
 }
 
 /// Everything as one Markdown document, `tables.md`.
