@@ -216,7 +216,9 @@ fn reproduce_ends_with_tables_and_the_runs_folder() {
     assert_eq!(stderr.matches("epoch 1/1").count(), 2, "{stderr}");
     assert_eq!(stderr.matches("training on 20 segments").count(), 1, "the nets share their data: {stderr}");
     let folder = dir.join(folder);
-    for file in ["tables.md", "curves.svg", "confusion-shallow.svg", "confusion-deep.svg", "deep-seed1/run.toml"] {
+    for file in
+        ["report.html", "tables.md", "curves.svg", "confusion-shallow.svg", "confusion-deep.svg", "deep-seed1/run.toml"]
+    {
         assert!(folder.join(file).is_file(), "{file}");
     }
     let results: Value = serde_json::from_slice(&fs::read(folder.join("results.json")).unwrap()).unwrap();
@@ -776,4 +778,55 @@ fn a_reader_that_goes_away_is_no_error() {
         assert!(output.status.success(), "{args:?}");
         assert_eq!(text(&output.stderr), "", "{args:?}");
     }
+}
+
+#[test]
+fn inspect_shows_single_tracks_and_writes_their_segments() {
+    let folder = TempDir::new().unwrap();
+    let dir = folder.path();
+    good(dir, &tiny("reproduce", &["--out", "study", "--quiet"]));
+    let report = good_json(dir, &["inspect", "study/deep-seed1", "--json"]);
+    let results: Value = serde_json::from_slice(&fs::read(dir.join("study/deep-seed1/results.json")).unwrap()).unwrap();
+    let tracks = results["tracks"].as_array().unwrap();
+    let disagree = tracks.iter().filter(|track| track["max"] != track["maj"]).count();
+    let wrong = tracks.iter().filter(|track| track["max"] != track["label"] && track["maj"] != track["label"]).count();
+    assert_eq!(report["disagree"].as_array().unwrap().len(), disagree);
+    assert_eq!(report["wrong"].as_array().unwrap().len(), wrong);
+    assert!(wrong > 0, "a net that has seen ten tracks once is wrong somewhere");
+    let text = good(dir, &["inspect", "study/deep-seed1"]);
+    assert!(text.contains(&format!("max and maj disagree: {disagree} of 10 test tracks")), "{text}");
+    assert!(text.contains(&format!("both max and maj are wrong: {wrong} of 10 test tracks")), "{text}");
+    assert!(text.starts_with("deep, preset report, 1 epoch, seed 1, synthetic corpus: raw "), "{text}");
+
+    let track = tracks[0]["track"].as_str().unwrap();
+    let one = ["inspect", "study/deep-seed1", "--track", track];
+    let report = good_json(dir, &[&one[..], &["--wav", "heard/here", "--png", "seen", "--json"]].concat());
+    assert_eq!((report["segments"].as_u64(), report["written"].as_array().map(Vec::len)), (Some(2), Some(4)));
+    for (number, segment) in report["each"].as_array().unwrap().iter().enumerate() {
+        let shares = segment["confidences"].as_object().unwrap().values().map(|share| share.as_f64().unwrap());
+        assert!((shares.sum::<f64>() - 1.0).abs() < 1e-9 && segment["start"].as_f64().unwrap() < 8.0, "{segment}");
+        let wav = hound::WavReader::open(dir.join(format!("heard/here/{track}-{number:02}.wav"))).unwrap();
+        assert_eq!((wav.duration(), wav.spec().sample_rate), (20_462, 22_050));
+        let png = fs::read(dir.join(format!("seen/{track}-{number:02}.png"))).unwrap();
+        assert!(png.starts_with(b"\x89PNG"));
+    }
+    let text = good(dir, &one);
+    assert!(text.contains(&format!("\n{track}: ")) && text.contains("mean confidence"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.trim_start().starts_with(['0', '1'])).count(), 2, "{text}");
+
+    // a study: the best of its runs, and which there are
+    let output = run(dir, &["inspect", "study"]);
+    let note = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(output.status.success() && note.starts_with("2 runs: deep-seed1, shallow-seed1; "), "{note}");
+
+    let unknown = bad(dir, &["inspect", "study/deep-seed1", "--track", &track[..track.len() - 1]], 2, "near it are ");
+    assert!(unknown.contains("no test track of this run") && unknown.contains(track), "{unknown}");
+    bad(dir, &["inspect", "nowhere"], 2, "nowhere: not a run's folder");
+    bad(dir, &["inspect", "seen"], 2, "seen: neither a run's folder nor a study's");
+    // its tracks are elsewhere: verdicts still, but no sound
+    let moved = [&one[..], &["--data", "gone"]].concat();
+    bad(dir, &[&moved[..], &["--wav", "x"]].concat(), 1, "gone: no such file or folder");
+    assert_eq!(good(dir, &moved).lines().count(), text.lines().count());
+    fs::remove_file(dir.join("study/deep-seed1/segments.csv")).unwrap();
+    bad(dir, &["inspect", "study/deep-seed1"], 1, "segments.csv: cannot read");
 }

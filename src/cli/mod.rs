@@ -9,6 +9,7 @@ mod devices;
 mod evaluate;
 mod features;
 mod gradcheck;
+mod inspect;
 mod interrupt;
 mod output;
 mod prepare;
@@ -49,6 +50,7 @@ enum Command {
     Reproduce(reproduce::Args),
     Train(train::Args),
     Evaluate(evaluate::Args),
+    Inspect(inspect::Args),
     Prepare(prepare::Args),
     Features(features::Args),
     Gradcheck(gradcheck::Args),
@@ -82,6 +84,7 @@ impl Cli {
             Command::Reproduce(args) => args.run(),
             Command::Train(args) => args.run(),
             Command::Evaluate(args) => args.run(),
+            Command::Inspect(args) => args.run(),
             Command::Prepare(args) => args.run(),
             Command::Features(args) => args.run(),
             Command::Gradcheck(args) => args.run(),
