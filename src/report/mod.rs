@@ -58,7 +58,7 @@ pub fn last_runs(sections: &[Section]) -> Vec<Run> {
 }
 
 /// Writes `report.html`, `tables.md`, `curves.svg` and one `confusion-<model>.svg` a run
-/// (`confusion-<model>-seed<k>.svg` where a /// model has several runs) into the existing `folder`.
+/// (`confusion-<model>-seed<k>.svg` where a model has several runs) into the existing `folder`.
 ///
 /// # Errors
 /// [`Error::Config`] without runs or with damaged results; [`Error::Io`] if the disk refuses.
