@@ -1,6 +1,9 @@
-//! The CPU executor: one buffer a value, every node's kernel in order. A step allocates nothing.
+//! The CPU executor: one buffer a value, every node's kernel in order, those that do not wait for each other side by
+//! side. A step allocates nothing.
 
-use crate::tape::{Step, Tape, Var};
+use rayon::prelude::*;
+
+use crate::tape::{Node, Step, Tape, Var};
 
 /// More inputs or outputs than any operation has.
 const MOST: usize = 8;
@@ -9,6 +12,39 @@ const MOST: usize = 8;
 #[derive(Debug)]
 pub struct Executor {
     values: Vec<Vec<f32>>,
+    levels: Vec<Vec<Task>>,
+}
+
+/// A node of the tape, and while it runs the values that it writes.
+#[derive(Debug)]
+struct Task {
+    node: usize,
+    outputs: [Vec<f32>; MOST],
+}
+
+/// The nodes of `tape` in levels: those of a level neither read nor write what another of them writes, and what they
+/// need is done on the levels before.
+fn levels(tape: &Tape) -> Vec<Vec<usize>> {
+    let mut levels: Vec<Vec<usize>> = Vec::new();
+    // The first level that may read a value, and the first that may write it.
+    let mut ready = vec![[0; 2]; tape.values().len()];
+    for (number, node) in tape.nodes().iter().enumerate() {
+        let reads = node.reads.iter().map(|var| ready[var.index()][0]);
+        let writes = node.writes.iter().map(|var| ready[var.index()][1]);
+        let level = reads.chain(writes).max().unwrap_or(0);
+        for var in &node.reads {
+            let [_, free] = &mut ready[var.index()];
+            *free = (*free).max(level + 1);
+        }
+        for var in &node.writes {
+            ready[var.index()] = [level + 1; 2];
+        }
+        if level == levels.len() {
+            levels.push(Vec::new());
+        }
+        levels[level].push(number);
+    }
+    levels
 }
 
 impl Executor {
@@ -20,7 +56,9 @@ impl Executor {
                 values[index] = vec![0.0; value.shape.len()];
             }
         }
-        Executor { values }
+        let task = |node| Task { node, outputs: Default::default() };
+        let levels = levels(tape).into_iter().map(|nodes| nodes.into_iter().map(task).collect()).collect();
+        Executor { values, levels }
     }
 
     /// Overwrites a value; lengths were checked by the plan.
@@ -39,21 +77,99 @@ impl Executor {
     }
 
     fn run(&mut self, tape: &Tape, step: &Step) {
-        for node in tape.nodes() {
-            // Each output is moved out of the table while its node runs: then inputs and outputs borrow apart.
-            let mut outputs: [Vec<f32>; MOST] = Default::default();
-            for (slot, var) in outputs.iter_mut().zip(&node.writes) {
-                *slot = std::mem::take(&mut self.values[var.index()]);
+        let Self { values, levels } = self;
+        for tasks in levels {
+            // Outputs are moved out of the table while their nodes run: then inputs and outputs borrow apart.
+            for Task { node, outputs } in &mut *tasks {
+                for (slot, var) in outputs.iter_mut().zip(&tape.nodes()[*node].writes) {
+                    *slot = std::mem::take(&mut values[var.index()]);
+                }
             }
-            let mut read: [&[f32]; MOST] = [&[]; MOST];
-            for (slot, var) in read.iter_mut().zip(&node.reads) {
-                *slot = &self.values[var.index()];
-            }
-            let mut write = outputs.each_mut().map(|output| output.as_mut_slice());
-            node.op.cpu(&read[..node.reads.len()], &mut write[..node.writes.len()], step);
-            for (slot, var) in outputs.into_iter().zip(&node.writes) {
-                self.values[var.index()] = slot;
+            // One by one: a level has a few large nodes and many small ones.
+            tasks.par_iter_mut().with_max_len(1).for_each(|Task { node, outputs }| {
+                run_node(&tape.nodes()[*node], values, outputs, step);
+            });
+            for Task { node, outputs } in tasks {
+                for (slot, var) in outputs.iter_mut().zip(&tape.nodes()[*node].writes) {
+                    values[var.index()] = std::mem::take(slot);
+                }
             }
         }
+    }
+}
+
+fn run_node(node: &Node, values: &[Vec<f32>], outputs: &mut [Vec<f32>; MOST], step: &Step) {
+    let mut read: [&[f32]; MOST] = [&[]; MOST];
+    for (slot, var) in read.iter_mut().zip(&node.reads) {
+        *slot = &values[var.index()];
+    }
+    let mut write = outputs.each_mut().map(|output| output.as_mut_slice());
+    node.op.cpu(&read[..node.reads.len()], &mut write[..node.writes.len()], step);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Result;
+    use crate::tape::{Dispatch, Gradient, Op};
+    use crate::tensor::Shape;
+
+    /// The sum of all inputs, added to what is there if it updates.
+    #[derive(Debug)]
+    struct Sum {
+        updates: bool,
+    }
+
+    impl Op for Sum {
+        fn name(&self) -> &'static str {
+            "sum"
+        }
+
+        fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
+            Ok(vec![inputs[0].clone()])
+        }
+
+        fn reference(&self, _: &[&[f64]], _: &mut [&mut [f64]], _: &Step) {}
+
+        fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
+            let old = if self.updates { write[0][0] } else { 0.0 };
+            write[0][0] = old + read.iter().map(|x| x[0]).sum::<f32>();
+        }
+
+        fn gpu(&self) -> Vec<Dispatch> {
+            Vec::new()
+        }
+
+        fn backward(&self, _: &mut Gradient) -> Result<()> {
+            Ok(())
+        }
+
+        fn in_place(&self) -> bool {
+            self.updates
+        }
+    }
+
+    #[test]
+    fn nodes_wait_for_what_they_read_and_for_readers_of_what_they_write() {
+        let mut tape = Tape::new();
+        let x = tape.input("x", [1]);
+        let (w, v) = (tape.param("w", [1]), tape.state("v", [1]));
+        let sum = |tape: &mut Tape, reads: &[Var]| tape.one(Sum { updates: false }, reads).unwrap();
+        let a = sum(&mut tape, &[x, w]); // 0
+        let b = sum(&mut tape, &[a, a]); // 1
+        let c = sum(&mut tape, &[x]); // 2
+        let d = sum(&mut tape, &[c, w]); // 3
+        let e = sum(&mut tape, &[b, d]); // 4
+        tape.update(Sum { updates: true }, &[x], &[v]).unwrap(); // 5
+        tape.update(Sum { updates: true }, &[x], &[w]).unwrap(); // 6, after 0 and 3
+        let f = sum(&mut tape, &[w, v]); // 7
+        assert_eq!(levels(&tape), [vec![0, 2, 5], vec![1, 3], vec![4, 6], vec![7]]);
+
+        let mut executor = Executor::new(&tape);
+        executor.write(x, &[1.0]);
+        executor.write(w, &[10.0]);
+        executor.step(&tape, &Step::new(1, 0, 0.0, (0.9, 0.999)));
+        let found = [a, b, c, d, e, f, w, v].map(|var| executor.read(var)[0]);
+        assert_eq!(found, [11.0, 22.0, 1.0, 11.0, 33.0, 12.0, 11.0, 1.0]);
     }
 }

@@ -19,15 +19,15 @@ impl Lanes {
 
 /// Asks for a cache line that will be needed soon: where many lines far apart are, the machine does not foresee them.
 #[inline(always)]
-pub fn prefetch(lanes: &Lanes) {
+pub fn prefetch<T>(place: &T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint, which every x86-64 has; it neither reads nor writes.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(lanes).cast());
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = lanes;
+    let _ = place;
 }
 
 /// Some floats that are worked on at once. Every method must be inlined into a [`Kernel`] to be fast.
@@ -116,6 +116,17 @@ pub fn run(kernel: impl Kernel) {
     kernel.run::<Plain<4>>();
 }
 
+/// Asks for what is needed of each plane a few tiles after `from`: the planes are more than the machine foresees.
+#[inline(always)]
+fn prefetch_tile(planes: &[f32], plane: usize, channels: usize, from: usize) {
+    const AHEAD: usize = 3 * LANES;
+    for lane in 0..channels {
+        if let Some(x) = planes.get(lane * plane + from + AHEAD) {
+            prefetch(x);
+        }
+    }
+}
+
 /// Channels side by side: `out[j][lane] = planes[lane * plane + j]`, zero in lanes beyond the `channels`.
 ///
 /// # Panics
@@ -138,6 +149,7 @@ impl Kernel for Interleave<'_> {
         let mut tile = [Lanes::ZERO; LANES];
         for (block, out) in self.out.chunks_mut(LANES).enumerate() {
             let from = block * LANES;
+            prefetch_tile(self.planes, self.plane, self.channels, from);
             let row = |lane: usize| {
                 let row = if lane < self.channels { self.planes.get(lane * self.plane + from..) } else { None };
                 row.and_then(|row| row.first_chunk()).unwrap_or(&ZEROS)
@@ -183,6 +195,7 @@ impl Kernel for Part<'_> {
     fn run<V: Vector>(self) {
         let mut tile = [Lanes::ZERO; LANES];
         for (block, lanes) in self.rows.chunks(LANES).enumerate() {
+            prefetch_tile(self.planes, self.plane, self.channels, block * LANES);
             V::transpose(|i| lanes.get(i).map_or(&ZEROS, |lanes| &lanes.0), &mut tile);
             for (lane, tile) in tile[..self.channels].iter().enumerate() {
                 let to = &mut self.planes[lane * self.plane + block * LANES..][..lanes.len()];
