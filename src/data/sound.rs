@@ -1,6 +1,6 @@
 //! A track once more: its segments as they are heard, and as the nets see them.
 //!
-//! What [`load`](super::load) made of a track can be made again of it alone: segments depend on the seed and on the
+//! What [`load`] made of a track can be made again of it alone: segments depend on the seed and on the
 //! track's class and name, not on its neighbours. Nothing here is cached; the tracks are read as they lie there now.
 
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! The study as a list of trainings: which table needs which, each of them once.
 //!
 //! Tables overlap (log-mel with ReLU is a row of four of them), so that a table names its cells and the grid holds every
-//! cell once. Read [`Table::variations`] first.
+//! cell once. Read `Table::variations` first.
 
 use std::path::Path;
 

@@ -274,10 +274,9 @@ pub fn train(
     let mut saving = Saving { folder, config, dataset, device: device.1, save_every, saved, events, inner: observer };
     let outcome = fit::fit(config, dataset, device.0, options, state.as_ref(), &mut saving)?;
     let results = saving.write(&outcome, None)?;
-    if let Err(error) = std::fs::remove_file(&path) {
-        if error.kind() != ErrorKind::NotFound {
-            return Err(Error::io("cannot remove", &path)(error));
-        }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("cannot remove", &path)(error)),
+        _ => {}
     }
     Ok(Run { folder: folder.to_path_buf(), config: config.clone(), results, epochs: outcome.epochs, earlier: false })
 }

@@ -58,7 +58,7 @@ impl State {
         let reached: Reached =
             serde_json::from_str(text).map_err(|error| Error::data(path, format!("how far it came: {error}")))?;
         let numbered = reached.epochs.iter().zip(1..).all(|(epoch, number)| epoch.epoch == number);
-        if !numbered || !(reached.seconds >= 0.0) {
+        if !numbered || !reached.seconds.is_finite() {
             return Err(Error::data(path, "its epochs or its seconds make no sense"));
         }
         Ok(State { reached, values })
