@@ -328,3 +328,38 @@ fn damaged_states_are_refused() {
     let said = bad(dir, &["reproduce", "--collect", "study"], 1);
     assert!(said.lines().count() == 1 && said.contains("grid.json"), "{said}");
 }
+
+#[test]
+fn the_baseline_is_a_cell_that_can_come_first() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let study = [
+        "reproduce",
+        "--table",
+        "representations",
+        "--models",
+        "shallow",
+        "--epochs",
+        "1",
+        "--synthetic-tracks",
+        "2",
+        "--segments",
+        "2",
+        "--device",
+        "cpu",
+    ];
+    let listed = good(dir, &[&study[..], &["--list"]].concat());
+    let line = listed.lines().find(|line| line.contains("mixtures-seed1")).unwrap();
+    let number = line.split_whitespace().next().unwrap();
+    let table = good(dir, &[&study[..], &["--out", "study", "--cell", number, "--quiet"]].concat());
+    assert!(table.contains("MFCC, 16 Gaussians a genre"), "{table}");
+    let results: Value =
+        serde_json::from_slice(&fs::read(dir.join("study/mixtures-seed1/results.json")).unwrap()).unwrap();
+    assert_eq!(results["tracks"].as_array().unwrap().len(), 10);
+    let table = good(dir, &["reproduce", "--resume", "study", "--device", "cpu", "--quiet"]);
+    for row in ["CQT", "linear", "CWT", "MFCC, 16 Gaussians a genre"] {
+        assert!(table.contains(row), "{row} is not in {table}");
+    }
+    let page = fs::read_to_string(dir.join("study/report.html")).unwrap();
+    assert!(page.contains("MFCC, 16 Gaussians a genre"));
+}

@@ -274,7 +274,7 @@ impl Study {
     /// [`Error::Config`] if nothing is finished; those of reading and of the disk.
     pub fn collect(&self) -> Result<Vec<Section>> {
         let runs = self.runs()?;
-        if runs.is_empty() {
+        if runs.is_empty() && self.finished(Method::Mixtures).next().is_none() {
             let message = format!("{}: no cell is finished; go on with --resume", self.folder.display());
             return Err(Error::Config(message));
         }

@@ -64,6 +64,10 @@ pub fn last_runs(sections: &[Section]) -> Vec<Run> {
 /// [`Error::Config`] without runs or with damaged results; [`Error::Io`] if the disk refuses.
 pub fn write(folder: &Path, sections: &[Section]) -> Result<()> {
     let runs = last_runs(sections);
+    if runs.is_empty() && sections.iter().any(|section| !section.baselines.is_empty()) {
+        // the nets are still to be trained: there is nothing to draw yet
+        return files::replace(&folder.join("tables.md"), tables::document(sections).as_bytes());
+    }
     let curves = curves::training_curves(&runs)?;
     let matrices: Vec<String> = runs.iter().map(confusion::confusion_matrix).collect::<Result<_>>()?;
     files::replace(&folder.join("tables.md"), tables::document(sections).as_bytes())?;
@@ -213,8 +217,13 @@ pub fn data_label(data: &DataSummary) -> String {
 
 /// The names of all data of `runs`, each once.
 fn data_labels(runs: &[Run]) -> String {
+    labels(runs.iter().map(|run| &run.results.data))
+}
+
+/// The names of all `data`, each once.
+fn labels<'a>(data: impl Iterator<Item = &'a DataSummary>) -> String {
     let mut labels: Vec<String> = Vec::new();
-    for label in runs.iter().map(|run| data_label(&run.results.data)) {
+    for label in data.map(data_label) {
         if !labels.contains(&label) {
             labels.push(label);
         }

@@ -16,7 +16,7 @@ use crate::train::results::{Results, Run};
 use super::published::{self, Value};
 use super::stats::{Paired, difference, mean_sd};
 use super::{
-    SYNTHETIC, Section, clean, counted, data_label, data_labels, experiment, group_names, groups, is_augmented,
+    SYNTHETIC, Section, clean, counted, data_label, data_labels, experiment, group_names, groups, is_augmented, labels,
     last_runs, variant,
 };
 
@@ -603,7 +603,9 @@ pub fn section_markdown(section: &Section) -> String {
 /// Everything as one Markdown document, `tables.md`.
 pub fn document(sections: &[Section]) -> String {
     let runs = last_runs(sections);
-    let mut text = format!("# Results on {}\n", escape(&data_labels(&runs)));
+    let baselines = sections.iter().flat_map(|section| &section.baselines);
+    let data = runs.iter().map(|run| &run.results.data).chain(baselines.map(|baseline| &baseline.data));
+    let mut text = format!("# Results on {}\n", escape(&labels(data)));
     for section in sections {
         text += &format!("\n## {}\n\n{}", escape(&section.title), section_markdown(section));
     }
