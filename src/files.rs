@@ -11,6 +11,20 @@ use crate::error::{Error, Result};
 /// Where runs without a folder of their own go.
 const RUNS: &str = "runs";
 
+/// How a file that is being written is called: `.x7Gk2f.tmp`.
+const PREFIX: &str = ".";
+const SUFFIX: &str = ".tmp";
+
+/// Removes what killed processes were writing into `folder`, where nobody else writes now.
+pub fn sweep(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with(PREFIX) && name.to_string_lossy().ends_with(SUFFIX) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Refuses to replace what is there but no ordinary file: renaming over a device would remove it.
 ///
 /// # Errors
@@ -40,7 +54,7 @@ pub fn replace_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::R
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let failed = |error| Error::io("cannot write", path)(error);
-    let mut file = builder.prefix(".").suffix(".tmp").tempfile_in(folder).map_err(failed)?;
+    let mut file = builder.prefix(PREFIX).suffix(SUFFIX).tempfile_in(folder).map_err(failed)?;
     let mut buffer = BufWriter::new(&mut file);
     fill(&mut buffer).and_then(|()| buffer.flush()).map_err(failed)?;
     drop(buffer);
@@ -150,6 +164,22 @@ mod tests {
         let error = replace(&below, b"").unwrap_err().one_line();
         assert!(error.contains(": cannot write: ") && !error.contains("at path"), "{error}");
         assert!(replace(&dir.path().join("no/such/folder/x"), b"").is_err());
+    }
+
+    #[test]
+    fn sweeping_takes_what_was_never_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", ".b", "c.tmp", ".d.tmp"] {
+            std::fs::write(dir.path().join(name), b"").unwrap();
+        }
+        sweep(dir.path());
+        assert!(
+            [("a", true), (".b", true), ("c.tmp", true), (".d.tmp", false)].iter().all(|(name, stays)| dir
+                .path()
+                .join(name)
+                .exists()
+                == *stays)
+        );
     }
 
     #[test]

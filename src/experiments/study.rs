@@ -199,6 +199,7 @@ impl Study {
                 watcher.note(&format!("{}: another process is at it", cell.name));
                 continue;
             };
+            files::sweep(&folder);
             if !results::is_finished(&folder) {
                 let loaded = shelf.load(&cell.config.data, means.cache, watcher)?;
                 let after = (number + 1..numbers.end).filter(|number| !finished(number));
