@@ -105,12 +105,15 @@ fn losses(config: &Config, fuse: bool, steps: u32) -> (Vec<f32>, Params) {
 
 #[test]
 fn nets_of_the_studys_size_train_alike_fused_and_recorded() {
-    for (model, preset) in [(Architecture::Shallow, Preset::Paper), (Architecture::Deep, Preset::Report)] {
+    // In a deep net a near tie in a pool turns rounding into another winner, and how sums round depends on the machine's
+    // vectors: losses are less than 1e-5 apart with AVX-512, 1.3e-5 with AVX2.
+    let nets = [(Architecture::Shallow, Preset::Paper, 1e-5), (Architecture::Deep, Preset::Report, 1e-4)];
+    for (model, preset, apart) in nets {
         let config = Config::preset(preset, model);
         let (fused, _) = losses(&config, true, 10);
         let (recorded, _) = losses(&config, false, 10);
         for (a, b) in fused.iter().zip(&recorded) {
-            assert!((a / b - 1.0).abs() < 1e-5, "{model}: {fused:?} {recorded:?}");
+            assert!((a / b - 1.0).abs() < apart, "{model}: {fused:?} {recorded:?}");
         }
         assert!(fused[9] < fused[0], "{fused:?}");
     }
