@@ -101,11 +101,17 @@ fn assert_same(folder: &Path, other: &str, than: &str) {
     }
 }
 
+/// A folder with the study as it ends when nothing happens to it, in `alone`.
+fn left_alone() -> TempDir {
+    let dir = TempDir::new().unwrap();
+    good(dir.path(), &[&STUDY[..], &["--out", "alone"]].concat());
+    dir
+}
+
 #[test]
 fn a_killed_study_ends_like_one_that_was_left_alone() {
-    let dir = TempDir::new().unwrap();
+    let dir = left_alone();
     let dir = dir.path();
-    good(dir, &[&STUDY[..], &["--out", "alone"]].concat());
     let names: Vec<String> =
         cells(&dir.join("alone")).into_keys().filter(|name| name.starts_with("shallow-seed2/")).collect();
     let files = [
@@ -140,9 +146,8 @@ fn a_killed_study_ends_like_one_that_was_left_alone() {
 
 #[test]
 fn an_interrupted_study_says_how_to_go_on_and_does() {
-    let dir = TempDir::new().unwrap();
+    let dir = left_alone();
     let dir = dir.path();
-    good(dir, &[&STUDY[..], &["--out", "alone"]].concat());
     let mut child = start(dir, &[&STUDY[..], &["--out", "stopped"]].concat());
     wait_for(&dir.join("stopped/shallow-seed1/metrics.csv"), &mut child);
     signal(&child, "-INT");
@@ -170,9 +175,8 @@ fn an_interrupted_study_says_how_to_go_on_and_does() {
 
 #[test]
 fn a_full_disk_ends_with_one_line_and_the_last_state_intact() {
-    let dir = TempDir::new().unwrap();
+    let dir = left_alone();
     let dir = dir.path();
-    good(dir, &[&STUDY[..], &["--out", "alone"]].concat());
     let mut child = start(dir, &[&STUDY[..], &OFTEN, &["--out", "full"]].concat());
     let state = dir.join("full/shallow-seed1/state.safetensors");
     wait_for(&state, &mut child);
@@ -195,9 +199,8 @@ fn a_full_disk_ends_with_one_line_and_the_last_state_intact() {
 
 #[test]
 fn cells_trained_apart_make_the_same_study() {
-    let dir = TempDir::new().unwrap();
+    let dir = left_alone();
     let dir = dir.path();
-    good(dir, &[&STUDY[..], &["--out", "alone"]].concat());
     let listed = good(dir, &[&STUDY[..], &["--list"]].concat());
     let expected = ["0  shallow-seed1", "1  shallow-seed2"];
     assert!(listed.lines().zip(expected).all(|(line, cell)| line.trim().starts_with(cell)), "{listed}");

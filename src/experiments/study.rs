@@ -73,17 +73,17 @@ struct Shelf(Option<(Data, Loaded)>);
 
 impl Shelf {
     fn load(&mut self, data: &Data, cache: &Cache, watcher: &mut dyn Watcher) -> Result<&Loaded> {
-        if self.0.as_ref().is_none_or(|(held, _)| held != data) {
-            // one at a time: they are large
-            self.0 = None;
-            let loaded = super::load(data, cache, &*watcher.loading(data))?;
-            watcher.loaded(&loaded);
-            self.0 = Some((data.clone(), loaded));
-        }
-        match &self.0 {
-            Some((_, loaded)) => Ok(loaded),
-            None => Err(Error::Config("no data".to_string())),
-        }
+        let held = match self.0.take() {
+            Some(held) if held.0 == *data => held,
+            other => {
+                // one at a time: they are large
+                drop(other);
+                let loaded = super::load(data, cache, &*watcher.loading(data))?;
+                watcher.loaded(&loaded);
+                (data.clone(), loaded)
+            }
+        };
+        Ok(&self.0.insert(held).1)
     }
 }
 
@@ -155,9 +155,9 @@ impl Study {
         &self.folder
     }
 
-    /// What it trains.
-    pub fn grid(&self) -> &Grid {
-        &self.grid
+    /// A cell's folder.
+    fn folder_of(&self, cell: &Cell) -> PathBuf {
+        self.folder.join(&cell.name)
     }
 
     /// Trains what is not finished.
@@ -175,7 +175,7 @@ impl Study {
     pub fn train_cell(&self, number: usize, means: Means, watcher: &mut dyn Watcher) -> Result<()> {
         let cell = self.grid.cell(number)?;
         self.train(number..number + 1, &mut Shelf::default(), means, watcher)?;
-        if results::is_finished(&self.folder.join(&cell.name)) {
+        if results::is_finished(&self.folder_of(cell)) {
             Ok(())
         } else {
             Err(Error::Config(format!("cell {number}, {}: another process is at it", cell.name)))
@@ -190,10 +190,10 @@ impl Study {
         means: Means,
         watcher: &mut dyn Watcher,
     ) -> Result<()> {
-        let finished = |number: &usize| results::is_finished(&self.folder.join(&self.grid.cells[*number].name));
+        let finished = |number: &usize| results::is_finished(&self.folder_of(&self.grid.cells[*number]));
         for number in numbers.clone() {
             let cell = &self.grid.cells[number];
-            let folder = self.folder.join(&cell.name);
+            let folder = self.folder_of(cell);
             std::fs::create_dir_all(&folder).map_err(Error::io("cannot create", &folder))?;
             let Some(lock) = Lock::take(&folder)? else {
                 watcher.note(&format!("{}: another process is at it", cell.name));
@@ -241,7 +241,7 @@ impl Study {
 
     /// Removes the folder if nothing came of it.
     fn discard(&self) {
-        if self.grid.cells.iter().all(|cell| !self.folder.join(&cell.name).exists()) {
+        if self.grid.cells.iter().all(|cell| !self.folder_of(cell).exists()) {
             Grid::remove(&self.folder);
             files::discard(&self.folder);
         }
@@ -259,14 +259,14 @@ impl Study {
     /// The finished cells of one method, with their folders.
     fn finished(&self, method: Method) -> impl Iterator<Item = (&Cell, PathBuf)> {
         let cells = self.grid.cells.iter().filter(move |cell| cell.method == method);
-        let folders = cells.map(|cell| (cell, self.folder.join(&cell.name)));
+        let folders = cells.map(|cell| (cell, self.folder_of(cell)));
         folders.filter(|(_, folder)| results::is_finished(folder))
     }
 
     /// The names of the cells that are not finished.
     pub fn unfinished(&self) -> Vec<&str> {
-        let names = self.grid.cells.iter().map(|cell| cell.name.as_str());
-        names.filter(|name| !results::is_finished(&self.folder.join(name))).collect()
+        let cells = self.grid.cells.iter().filter(|cell| !results::is_finished(&self.folder_of(cell)));
+        cells.map(|cell| cell.name.as_str()).collect()
     }
 
     /// The tables as far as their cells are finished, and writes everything that a person reads into the folder.
