@@ -25,8 +25,10 @@ pub struct Step {
     pub correction1: f32,
     /// `1 - beta2^step`, likewise.
     pub correction2: f32,
+    /// Where the step's rows start in a list of rows, if a data set on the device feeds it.
+    pub first: u32,
     /// WGSL wants uniform structs in multiples of 16 bytes.
-    pub padding: [u32; 3],
+    pub padding: [u32; 2],
 }
 
 impl Step {
@@ -39,7 +41,8 @@ impl Step {
             learning_rate: learning_rate as f32,
             correction1: correction(betas.0),
             correction2: correction(betas.1),
-            padding: [0; 3],
+            first: 0,
+            padding: [0; 2],
         }
     }
 }
@@ -103,11 +106,29 @@ pub struct Shader {
 #[macro_export]
 macro_rules! shader {
     ($file:literal) => {
-        $crate::tape::Shader { file: $file, source: include_str!(concat!("../../shaders/", $file)) }
+        $crate::tape::Shader {
+            file: $file,
+            source: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)),
+        }
     };
 }
 
-/// One GPU dispatch, as data. Bindings of group 0 are the node's reads, then its writes, in order; group 1 holds [`Step`].
+/// What a binding of a dispatch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bind {
+    /// A value that the node reads, by its place among them: `var<storage, read>`.
+    Read(usize),
+    /// A value that the node writes: `var<storage, read_write>`.
+    Write(usize),
+    /// A value that the node updates, as it was: `var<storage, read>`.
+    Old(usize),
+    /// Memory of the node's own ([`Op::scratch`]), written by this dispatch: `var<storage, read_write>`.
+    Scratch(usize),
+    /// The same, as an earlier dispatch of the node left it: `var<storage, read>`.
+    ScratchRead(usize),
+}
+
+/// One GPU dispatch, as data. Group 0 holds what it binds, in order; group 1 holds [`Step`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch {
     /// The file.
@@ -116,8 +137,10 @@ pub struct Dispatch {
     pub entry: &'static str,
     /// Values of the file's `override` constants; those not named keep their defaults.
     pub constants: Vec<(&'static str, f64)>,
-    /// Workgroups along x and y.
-    pub groups: [u32; 2],
+    /// What is bound; nothing said: the node's reads, then its writes.
+    pub binds: Vec<Bind>,
+    /// Workgroups along x, y and z.
+    pub groups: [u32; 3],
 }
 
 impl Dispatch {
@@ -126,16 +149,29 @@ impl Dispatch {
     /// Groups along x before y is used; 65,535 a dimension is WebGPU's limit.
     const ROW: usize = 32_768;
 
+    /// A kernel of so many workgroups along x, y and z.
+    pub fn grid(shader: Shader, entry: &'static str, constants: Vec<(&'static str, f64)>, groups: [usize; 3]) -> Self {
+        // More than u32 holds is more than any device takes: the executor says so.
+        let groups = groups.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        Dispatch { shader, entry, constants, binds: Vec::new(), groups }
+    }
+
     /// A kernel with one thread for each of `threads` elements; the grid's y dimension is folded in by the shader.
     pub fn linear(shader: Shader, entry: &'static str, constants: Vec<(&'static str, f64)>, threads: usize) -> Self {
         let groups = threads.div_ceil(Self::WORKGROUP).max(1);
         let x = groups.min(Self::ROW);
-        Dispatch { shader, entry, constants, groups: [x as u32, groups.div_ceil(x) as u32] }
+        Dispatch::grid(shader, entry, constants, [x, groups.div_ceil(x), 1])
     }
 
     /// A kernel of one workgroup, for reductions to a few numbers.
     pub fn single(shader: Shader, entry: &'static str, constants: Vec<(&'static str, f64)>) -> Self {
-        Dispatch { shader, entry, constants, groups: [1, 1] }
+        Dispatch::grid(shader, entry, constants, [1, 1, 1])
+    }
+
+    /// The same, binding these.
+    pub fn binding(mut self, binds: impl IntoIterator<Item = Bind>) -> Self {
+        self.binds = binds.into_iter().collect();
+        self
     }
 }
 
@@ -161,6 +197,23 @@ pub trait Op: Any + fmt::Debug + Send + Sync {
 
     /// The GPU kernels, run in order.
     fn gpu(&self) -> Vec<Dispatch>;
+
+    /// The same by naive kernels, one thread an element, which the others are held to; where there is but one kind, it.
+    fn gpu_naive(&self) -> Vec<Dispatch> {
+        self.gpu()
+    }
+
+    /// Memory that the GPU kernels need beside the values, in floats: [`Bind::Scratch`] names it by its place here.
+    /// Nodes share it, so that it holds nothing from one to the next.
+    fn scratch(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// True if element `i` of what is written depends on element `i` of what is read and written, and on values of one
+    /// element, only: then nodes whose dispatches differ in their constant `len` alone can run as one.
+    fn elementwise(&self) -> bool {
+        false
+    }
 
     /// Appends the nodes that carry the gradient of the outputs to the inputs.
     ///

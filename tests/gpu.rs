@@ -9,7 +9,7 @@ use std::sync::Arc;
 use genregrad::device::gpu::Gpu;
 use genregrad::error::Result;
 use genregrad::run::gpu::Executor;
-use genregrad::tape::{Dispatch, Gradient, Op, Shader, Step, Tape};
+use genregrad::tape::{Bind, Dispatch, Gradient, Op, Shader, Step, Tape};
 use genregrad::tensor::Shape;
 
 /// An operation that exists on the GPU only.
@@ -48,6 +48,10 @@ impl Op for Test {
     fn in_place(&self) -> bool {
         self.in_place
     }
+
+    fn scratch(&self) -> Vec<usize> {
+        vec![1]
+    }
 }
 
 fn op(len: usize, dispatches: Vec<Dispatch>) -> Test {
@@ -55,7 +59,7 @@ fn op(len: usize, dispatches: Vec<Dispatch>) -> Test {
 }
 
 const NO_STEP: Step =
-    Step { step: 0, seed: 0, learning_rate: 0.0, correction1: 0.0, correction2: 0.0, padding: [0; 3] };
+    Step { step: 0, seed: 0, learning_rate: 0.0, correction1: 0.0, correction2: 0.0, first: 0, padding: [0; 2] };
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
@@ -228,6 +232,107 @@ fn many_steps_in_flight_keep_their_order_and_inputs() {
     assert_eq!(executor.read(sum).unwrap(), [0.0], "the host can reset a state");
 }
 
+const COPY: Shader = Shader {
+    file: "test-copy.wgsl",
+    source: "
+        @group(0) @binding(0) var<storage, read> rows: array<f32>;
+        @group(0) @binding(1) var<storage, read> labels: array<f32>;
+        @group(0) @binding(2) var<storage, read_write> result: array<f32>;
+        @compute @workgroup_size(64)
+        fn pair(@builtin(global_invocation_id) id: vec3u) {
+            let length = arrayLength(&rows) / arrayLength(&labels);
+            if (id.x < arrayLength(&labels)) {
+                result[2u * id.x] = rows[id.x * length + length - 1u];
+                result[2u * id.x + 1u] = labels[id.x];
+            }
+        }",
+};
+
+/// Tables of 5,300 rows of 6,400 numbers are more than 128 MiB: as much as many devices bind at once.
+#[test]
+fn a_data_set_on_the_device_feeds_the_steps() {
+    let Some(gpu) = common::gpu() else { return };
+    let (batch, length) = (4, 6_400);
+    let mut tape = Tape::new();
+    let (rows, labels) = (tape.input("rows", [batch, length]), tape.labels(batch));
+    let pair = Dispatch::linear(COPY, "pair", vec![], batch);
+    let out =
+        tape.one(Test { shape: [batch, 2].into(), dispatches: vec![pair], in_place: false }, &[rows, labels]).unwrap();
+    let mut executor = Executor::new(&tape, &gpu).unwrap();
+    for count in [3, 5_300] {
+        // The last number of row k is k, its label is -k; the list goes backwards.
+        let table: Vec<f32> = (0..count * length).map(|i| (i / length) as f32).collect();
+        let classes: Vec<f32> = (0..count).map(|row| -(row as f32)).collect();
+        let order: Vec<u32> = (0..count as u32).rev().collect();
+        let feed = executor.feed(&[(rows, &table, 0.5), (labels, &classes, -1.0)], batch, count).unwrap();
+        executor.order(&feed, &order).unwrap();
+        let expected = |place: usize| match order.get(place) {
+            Some(&row) => [row as f32, -(row as f32)],
+            None => [0.5, -1.0],
+        };
+        for first in [0, (count - 1) / batch * batch] {
+            executor.step_from(&feed, first, &NO_STEP).unwrap();
+            let wanted: Vec<f32> = (first..first + batch).flat_map(expected).collect();
+            assert_eq!(executor.read(out).unwrap(), wanted, "{count} rows, from {first}");
+        }
+        let all: Vec<f32> = (0..count).flat_map(expected).collect();
+        assert_eq!(executor.over(&feed, count, out, &NO_STEP).unwrap(), all, "{count} rows");
+        // A shorter list, and then a step on what the host writes.
+        executor.order(&feed, &[1]).unwrap();
+        assert_eq!(executor.over(&feed, 1, out, &NO_STEP).unwrap(), [1.0, -1.0]);
+        executor.write(rows, &vec![7.0; batch * length]).unwrap();
+        executor.step(&NO_STEP).unwrap();
+        assert_eq!(executor.read(out).unwrap()[..4], [7.0, -1.0, 7.0, -1.0]);
+        // Two sources in turn, without a read between them.
+        let other = executor.feed(&[(labels, &[5.0, 6.0, 7.0, 8.0], -1.0)], batch, batch).unwrap();
+        executor.order(&other, &[3, 2, 1, 0]).unwrap();
+        executor.step_from(&feed, 0, &NO_STEP).unwrap();
+        executor.step_from(&other, 0, &NO_STEP).unwrap();
+        assert_eq!(executor.read(out).unwrap()[..4], [1.0, 8.0, 0.5, 7.0]);
+    }
+}
+
+#[test]
+fn scratch_memory_and_old_values_are_bound_as_asked() {
+    let Some(gpu) = common::gpu() else { return };
+    // sum = 2 sum + amount in two steps: twice the old value to scratch memory, then back with the amount.
+    let shader = Shader {
+        file: "test-scratch.wgsl",
+        source: "
+            @group(0) @binding(0) var<storage, read> old: array<f32>;
+            @group(0) @binding(1) var<storage, read_write> to: array<f32>;
+            @group(0) @binding(2) var<storage, read> amount: array<f32>;
+            @compute @workgroup_size(1) fn twice() { to[0] = 2.0 * old[0]; }
+            @compute @workgroup_size(1) fn add() { to[0] = old[0] + amount[0]; }",
+    };
+    let twice = Dispatch::single(shader, "twice", vec![]).binding([Bind::Old(0), Bind::Scratch(0)]);
+    let add = Dispatch::single(shader, "add", vec![]).binding([Bind::ScratchRead(0), Bind::Write(0), Bind::Read(0)]);
+    let mut tape = Tape::new();
+    let (amount, sum) = (tape.input("amount", [1]), tape.state("sum", [1]));
+    tape.update(Test { in_place: true, ..op(1, vec![twice, add]) }, &[amount], &[sum]).unwrap();
+    let mut executor = Executor::new(&tape, &gpu).unwrap();
+    executor.write(amount, &[3.0]).unwrap();
+    for expected in [3.0, 9.0, 21.0] {
+        executor.step(&NO_STEP).unwrap();
+        assert_eq!(executor.read(sum).unwrap(), [expected]);
+    }
+}
+
+#[test]
+fn a_profile_times_every_kernel_and_changes_nothing() {
+    let Some(gpu) = common::gpu() else { return };
+    if !gpu.has_timestamps() {
+        return assert!(Executor::new(&Tape::new(), &gpu).unwrap().profile(&NO_STEP).is_err());
+    }
+    let mut tape = Tape::new();
+    let out = tape.one(op(101, vec![Dispatch::linear(COUNT, "count", vec![("N", 101.0)], 101)]), &[]).unwrap();
+    let mut executor = Executor::new(&tape, &gpu).unwrap();
+    let timings = executor.profile(&NO_STEP).unwrap();
+    assert_eq!(timings.iter().map(|timing| (timing.op, timing.entry)).collect::<Vec<_>>(), [("test", "count")]);
+    assert!(timings[0].seconds >= 0.0 && timings[0].seconds < 60.0, "{timings:?}");
+    assert_eq!(executor.read(out).unwrap()[100], 100.0);
+}
+
 #[test]
 fn a_kernel_that_does_not_compile_is_an_error_that_names_its_file() {
     let Some(gpu) = common::gpu() else { return };
@@ -267,11 +372,11 @@ fn what_exceeds_the_device_is_an_error_with_a_remedy() {
     assert!(message.contains("spectra") && message.contains("smaller batch"), "{message}");
 
     let mut dispatch = Dispatch::linear(COUNT, "count", vec![], 1);
-    dispatch.groups = [70_000, 1];
+    dispatch.groups = [70_000, 1, 1];
     let mut tape = Tape::new();
     tape.push(op(1, vec![dispatch]), &[]).unwrap();
     let message = Executor::new(&tape, &gpu).unwrap_err().to_string();
-    assert!(message.contains("[70000, 1]") && message.contains("smaller batch"), "{message}");
+    assert!(message.contains("[70000, 1, 1]") && message.contains("smaller batch"), "{message}");
 }
 
 #[test]

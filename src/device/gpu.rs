@@ -24,18 +24,20 @@ pub struct Gpu {
     limits: wgpu::Limits,
     fault: Fault,
     step_layout: wgpu::BindGroupLayout,
+    timestamps: bool,
+    /// Whether plans take the naive kernels.
+    naive: bool,
     modules: Mutex<HashMap<Shader, wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
 }
 
-/// What makes a pipeline: the text, its entry point, its constants (bits), and how many values it reads and writes.
+/// What makes a pipeline: the text, its entry point, its constants (bits), and which of its bindings are only read.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
     shader: Shader,
     entry: &'static str,
     constants: Vec<(&'static str, u64)>,
-    reads: usize,
-    writes: usize,
+    read_only: Vec<bool>,
 }
 
 /// The first error that wgpu reported outside of a call that could return it; the loss of the device explains all others.
@@ -117,7 +119,12 @@ impl Gpu {
             max_storage_buffer_binding_size: adapter.limits().max_storage_buffer_binding_size,
             ..wgpu::Limits::default()
         };
-        let wanted = wgpu::DeviceDescriptor { required_limits: limits.clone(), ..Default::default() };
+        let features = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        let wanted = wgpu::DeviceDescriptor {
+            required_limits: limits.clone(),
+            required_features: features,
+            ..Default::default()
+        };
         let (device, queue) = block_on(adapter.request_device(&wanted)).map_err(|error| {
             Error::Device(format!("{} cannot be opened: {}", info.name, one_line(&error.to_string())))
         })?;
@@ -133,7 +140,15 @@ impl Gpu {
         });
         let step_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some("step"),
-            entries: &[entry(0, wgpu::BufferBindingType::Uniform)],
+            entries: &[wgpu::BindGroupLayoutEntry {
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Uniform,
+                    // Several steps are submitted together, each with its own.
+                    has_dynamic_offset: true,
+                    min_binding_size: None,
+                },
+                ..entry(0, true)
+            }],
         });
         Ok(Gpu {
             device,
@@ -142,6 +157,8 @@ impl Gpu {
             limits,
             fault,
             step_layout,
+            timestamps: !features.is_empty(),
+            naive: false,
             modules: Mutex::default(),
             pipelines: Mutex::default(),
         })
@@ -163,6 +180,31 @@ impl Gpu {
 
     pub(crate) fn limits(&self) -> &wgpu::Limits {
         &self.limits
+    }
+
+    /// The same device, on which plans take the naive kernels: one thread an element, nothing shared.
+    pub fn naive(&self) -> Gpu {
+        Gpu {
+            device: self.device.clone(),
+            queue: self.queue.clone(),
+            info: self.info.clone(),
+            limits: self.limits.clone(),
+            fault: self.fault.clone(),
+            step_layout: self.step_layout.clone(),
+            timestamps: self.timestamps,
+            naive: true,
+            modules: Mutex::default(),
+            pipelines: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn is_naive(&self) -> bool {
+        self.naive
+    }
+
+    /// True if the device can say how long a kernel takes.
+    pub fn has_timestamps(&self) -> bool {
+        self.timestamps
     }
 
     /// The layout of group 1: the uniform [`crate::tape::Step`].
@@ -211,21 +253,21 @@ impl Gpu {
         }
     }
 
-    /// The compiled form of `dispatch` for a node with so many `reads` and `writes`; compiled once.
+    /// The compiled form of `dispatch`, whose bindings are only read where `read_only` says so; compiled once.
     ///
     /// # Errors
     /// [`Error::Device`] with the file's name if it does not compile.
-    pub(crate) fn pipeline(&self, dispatch: &Dispatch, reads: usize, writes: usize) -> Result<wgpu::ComputePipeline> {
+    pub(crate) fn pipeline(&self, dispatch: &Dispatch, read_only: &[bool]) -> Result<wgpu::ComputePipeline> {
         let constants = dispatch.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
-        let key = Key { shader: dispatch.shader, entry: dispatch.entry, constants, reads, writes };
+        let read_only = read_only.to_vec();
+        let key = Key { shader: dispatch.shader, entry: dispatch.entry, constants, read_only };
         let mut pipelines = lock(&self.pipelines);
         if let Some(pipeline) = pipelines.get(&key) {
             return Ok(pipeline.clone());
         }
         let module = self.module(dispatch.shader)?;
         let pipeline = self.scoped(&format!("shaders/{}: {}", dispatch.shader.file, dispatch.entry), || {
-            let access = |i| wgpu::BufferBindingType::Storage { read_only: i < reads };
-            let entries: Vec<_> = (0..reads + writes).map(|i| entry(i as u32, access(i))).collect();
+            let entries: Vec<_> = (0..).zip(&key.read_only).map(|(i, &read_only)| entry(i, read_only)).collect();
             let label = Some(dispatch.entry);
             let layout = wgpu::BindGroupLayoutDescriptor { label, entries: &entries };
             let layout = self.device.create_bind_group_layout(&layout);
@@ -265,7 +307,8 @@ impl Gpu {
     }
 }
 
-fn entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {
+fn entry(binding: u32, read_only: bool) -> wgpu::BindGroupLayoutEntry {
+    let ty = wgpu::BufferBindingType::Storage { read_only };
     wgpu::BindGroupLayoutEntry {
         binding,
         visibility: wgpu::ShaderStages::COMPUTE,

@@ -229,6 +229,10 @@ impl Op for Update {
         vec![Dispatch::linear(shader!("adam.wgsl"), "update", self.constants(), self.shape.len())]
     }
 
+    fn elementwise(&self) -> bool {
+        true
+    }
+
     fn fuse(&self, around: &Neighbours) -> Option<Fusion> {
         let origin = origin(around, around.number);
         dense_update::fuse(around, self.settings, &origin).or_else(|| {
@@ -287,6 +291,10 @@ impl Op for Penalised {
         let mut constants = self.update.constants();
         constants.push(("lambda", self.lambda));
         vec![Dispatch::linear(shader!("adam.wgsl"), "update_penalised", constants, self.update.shape.len())]
+    }
+
+    fn elementwise(&self) -> bool {
+        true
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {

@@ -66,6 +66,11 @@ impl Executor {
         self.values[var.index()].copy_from_slice(data);
     }
 
+    /// A value, to be filled.
+    pub fn value_mut(&mut self, var: Var) -> &mut [f32] {
+        &mut self.values[var.index()]
+    }
+
     /// A value as it stands.
     pub fn read(&self, var: Var) -> &[f32] {
         &self.values[var.index()]

@@ -22,6 +22,26 @@ pub struct Plan {
     executor: Executor,
 }
 
+/// A data set's part in a program: rows that fill an input.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'d> {
+    /// The input `[batch, ...]`.
+    pub input: Var,
+    /// Rows of `...`, end to end.
+    pub data: &'d [f32],
+    /// What stands in a batch's rows beyond the data: for labels a negative number, which masks them.
+    pub filled: f32,
+}
+
+/// A data set that feeds a plan ([`Plan::feed`]).
+#[derive(Debug)]
+pub struct Feed<'d> {
+    tables: Vec<Table<'d>>,
+    batch: usize,
+    order: Vec<u32>,
+    device: Option<gpu::Feed>,
+}
+
 #[derive(Debug)]
 enum Executor {
     Cpu(cpu::Executor),
@@ -99,6 +119,87 @@ impl Plan {
         Ok(())
     }
 
+    /// Makes a data set the source of the inputs: each table with the input `[batch, ...]` that its rows fill, and the
+    /// number that fills the rows of a batch beyond the data. A GPU keeps a copy; the CPU reads it where it is. A list of
+    /// rows ([`Plan::order`]) has at most `rows` entries.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a table is no whole number of rows; [`Error::Device`] if the device has no memory for it.
+    pub fn feed<'d>(&mut self, tables: &[Table<'d>], rows: usize) -> Result<Feed<'d>> {
+        let batch = tables.first().map_or(1, |table| self.tape.shape(table.input).dims()[0]);
+        for table in tables {
+            let shape = self.tape.shape(table.input);
+            if shape.dims().first() != Some(&batch) || !table.data.len().is_multiple_of((shape.len() / batch).max(1)) {
+                let message = format!("expected rows of an input {shape}, got {} values", table.data.len());
+                return Err(Error::shape("feed", message));
+            }
+        }
+        let device = match &mut self.executor {
+            Executor::Cpu(_) => None,
+            Executor::Gpu(executor) => {
+                let tables: Vec<_> = tables.iter().map(|table| (table.input, table.data, table.filled)).collect();
+                Some(executor.feed(&tables, batch, rows)?)
+            }
+        };
+        Ok(Feed { tables: tables.to_vec(), batch, order: Vec::new(), device })
+    }
+
+    /// Replaces the list of rows that steps take, batch by batch.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device was lost.
+    pub fn order(&mut self, feed: &mut Feed, rows: &[u32]) -> Result<()> {
+        feed.order = rows.to_vec();
+        match (&mut self.executor, &feed.device) {
+            (Executor::Gpu(executor), Some(device)) => executor.order(device, rows),
+            _ => Ok(()),
+        }
+    }
+
+    /// Replays the tape once on the batch that starts at place `first` of the list; rows beyond the list are filled.
+    ///
+    /// # Errors
+    /// As [`Plan::step`].
+    pub fn step_from(&mut self, feed: &Feed, first: usize, step: &Step) -> Result<()> {
+        match (&mut self.executor, &feed.device) {
+            (Executor::Gpu(executor), Some(device)) => executor.step_from(device, first, step),
+            (Executor::Cpu(executor), _) => {
+                let rows = &feed.order[first.min(feed.order.len())..];
+                for table in &feed.tables {
+                    let input = executor.value_mut(table.input);
+                    let length = input.len() / feed.batch;
+                    input[rows.len().min(feed.batch) * length..].fill(table.filled);
+                    for (slot, &row) in input.chunks_exact_mut(length).zip(rows) {
+                        slot.copy_from_slice(&table.data[row as usize * length..][..length]);
+                    }
+                }
+                executor.step(&self.tape, step);
+                Ok(())
+            }
+            (Executor::Gpu(_), None) => unreachable!("a feed belongs to the plan that made it"),
+        }
+    }
+
+    /// Replays the tape over the whole list, batch by batch, and gives the rows of `var [batch, ...]` for all of it.
+    /// On a GPU this waits once.
+    ///
+    /// # Errors
+    /// As [`Plan::read`].
+    pub fn over(&mut self, feed: &Feed, var: Var, step: &Step) -> Result<Vec<f32>> {
+        let rows = feed.order.len();
+        if let (Executor::Gpu(executor), Some(device)) = (&mut self.executor, &feed.device) {
+            return executor.over(device, rows, var, step);
+        }
+        let length = self.tape.shape(var).len() / feed.batch;
+        let mut values = Vec::with_capacity(rows.next_multiple_of(feed.batch) * length);
+        for first in (0..rows).step_by(feed.batch) {
+            self.step_from(feed, first, step)?;
+            values.extend_from_slice(&self.read(var)?);
+        }
+        values.truncate(rows * length);
+        Ok(values)
+    }
+
     /// Copies a value to the host. On a GPU this is the only call that waits.
     ///
     /// # Panics
@@ -111,6 +212,17 @@ impl Plan {
         match &mut self.executor {
             Executor::Cpu(executor) => Ok(executor.read(var).to_vec()),
             Executor::Gpu(executor) => executor.read(var),
+        }
+    }
+
+    /// Waits until every step is done.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device was lost.
+    pub fn wait(&mut self) -> Result<()> {
+        match &mut self.executor {
+            Executor::Cpu(_) => Ok(()),
+            Executor::Gpu(executor) => executor.wait(),
         }
     }
 
@@ -181,6 +293,27 @@ impl Plan {
             }
         }
         Ok(None)
+    }
+
+    /// Runs `step` on a GPU and gives the time of every kernel.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the plan is of the CPU, or the device has no timestamps.
+    pub fn profile(&mut self, step: &Step) -> Result<Vec<gpu::Timing>> {
+        match &mut self.executor {
+            Executor::Cpu(_) => {
+                Err(Error::Device("only a GPU's kernels can be profiled; use --device gpu".to_string()))
+            }
+            Executor::Gpu(executor) => executor.profile(step),
+        }
+    }
+
+    /// On a GPU: how long the kernels took to compile, seconds, and how many dispatches a step has.
+    pub fn compiled(&self) -> Option<(f64, usize)> {
+        match &self.executor {
+            Executor::Cpu(_) => None,
+            Executor::Gpu(executor) => Some((executor.compile_seconds(), executor.dispatches())),
+        }
     }
 
     /// The program.
