@@ -81,8 +81,9 @@ impl Args {
         let net = config.net(meta.classes.len());
         let program = EvaluateProgram::record(&net, [1, meta.bins, meta.frames])?;
         let params = checkpoint::read(&self.run.join("checkpoint.safetensors"), &program.tape)?;
-        let mut evaluator = Evaluator::new(&net, [meta.bins, meta.frames], config.fuse, &choice.device, &params)?;
-        let logits = evaluator.logits(&params, &loaded.dataset.test)?;
+        let test = &loaded.dataset.test;
+        let mut evaluator = Evaluator::new(&net, [meta.bins, meta.frames], config.fuse, &choice.device, &params, test)?;
+        let logits = evaluator.logits(&params)?;
         let evaluation = evaluate::evaluate(&logits, &loaded.dataset.test, meta.classes.len());
         let skipped = progress.finish();
 

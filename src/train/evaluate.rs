@@ -6,7 +6,7 @@ use crate::data::Set;
 use crate::device::Device;
 use crate::error::Result;
 use crate::models::Net;
-use crate::run::Plan;
+use crate::run::{Feed, Plan, Table};
 use crate::tape::Step;
 use crate::tensor::Params;
 
@@ -56,47 +56,43 @@ pub struct Evaluation {
     pub segments: usize,
 }
 
-/// A forward program ready on a device, for one net and one size of spectrogram.
+/// A forward program ready on a device, for one net and one test set, which stays there.
 #[derive(Debug)]
-pub struct Evaluator {
+pub struct Evaluator<'d> {
     program: EvaluateProgram,
     plan: Plan,
-    classes: usize,
-    size: usize,
+    feed: Feed<'d>,
 }
 
-impl Evaluator {
-    /// Compiles the forward pass of `net` on spectrograms `[bins, frames]`, fused or not.
+impl<'d> Evaluator<'d> {
+    /// Compiles the forward pass of `net` on spectrograms `[bins, frames]`, fused or not, and feeds it with `set`.
     ///
     /// # Errors
-    /// Those of [`Plan::new`].
-    pub fn new(net: &Net, size: [usize; 2], fuse: bool, device: &Device, params: &Params) -> Result<Self> {
+    /// Those of [`Plan::new`] and [`Plan::feed`].
+    pub fn new(
+        net: &Net,
+        size: [usize; 2],
+        fuse: bool,
+        device: &Device,
+        params: &Params,
+        set: &'d Set,
+    ) -> Result<Self> {
         let [bins, frames] = size;
         let program = EvaluateProgram::record(net, [BATCH, bins, frames])?.fused(fuse);
-        let plan = Plan::new(&program.tape, device, params)?;
-        Ok(Evaluator { program, plan, classes: net.classes, size: bins * frames })
+        let mut plan = Plan::new(&program.tape, device, params)?;
+        let table = Table { input: program.spectrograms, data: &set.spectrograms, filled: 0.0 };
+        let mut feed = plan.feed(&[table], set.len())?;
+        plan.order(&mut feed, &(0..set.len() as u32).collect::<Vec<_>>())?;
+        Ok(Evaluator { program, plan, feed })
     }
 
-    /// The logits `[N, classes]` of `set` under `params`.
+    /// The logits `[N, classes]` of the test set under `params`.
     ///
     /// # Errors
     /// Those of the plan.
-    pub fn logits(&mut self, params: &Params, set: &Set) -> Result<Vec<f32>> {
+    pub fn logits(&mut self, params: &Params) -> Result<Vec<f32>> {
         self.plan.set_params(params)?;
-        let mut logits = Vec::with_capacity(set.len() * self.classes);
-        let mut padded = vec![0.0; BATCH * self.size];
-        for rows in set.spectrograms.chunks(BATCH * self.size) {
-            let batch = if rows.len() == padded.len() {
-                rows
-            } else {
-                padded[..rows.len()].copy_from_slice(rows);
-                &padded
-            };
-            self.plan.step(&[(self.program.spectrograms, batch)], &Step::new(1, 0, 0.0, (0.0, 0.0)))?;
-            let n = rows.len() / self.size;
-            logits.extend_from_slice(&self.plan.read(self.program.logits)?[..n * self.classes]);
-        }
-        Ok(logits)
+        self.plan.over(&self.feed, self.program.logits, &Step::new(1, 0, 0.0, (0.0, 0.0)))
     }
 }
 

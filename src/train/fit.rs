@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Dataset, Set, split};
+use crate::data::{Dataset, split};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::nn;
-use crate::run::Plan;
+use crate::run::{Plan, Table};
 use crate::tape::Step;
 use crate::tensor::Params;
 
@@ -136,7 +136,7 @@ pub fn fit(
     let program = program(config, dataset)?;
     let init = nn::initialise(&program.tape, config.seed)?;
     let mut plan = Plan::new(&program.tape, device, &init)?;
-    let mut evaluator = Evaluator::new(&net, [meta.bins, meta.frames], config.fuse, device, &init)?;
+    let mut evaluator = Evaluator::new(&net, [meta.bins, meta.frames], config.fuse, device, &init, &dataset.test)?;
     let mut trace = options.trace.as_deref().map(|folder| Trace::start(folder, &init)).transpose()?;
 
     let steps_per_epoch = dataset.train.len().div_ceil(config.batch);
@@ -152,7 +152,12 @@ pub fn fit(
     if let Some(state) = from {
         plan.set_lasting(&state.values)?;
     }
-    let mut batch = Batch::new(config.batch, meta.bins * meta.frames);
+    let labels: Vec<f32> = dataset.train.labels.iter().map(|&label| label as f32).collect();
+    let tables = [
+        Table { input: program.spectrograms, data: &dataset.train.spectrograms, filled: 0.0 },
+        Table { input: program.labels, data: &labels, filled: -1.0 },
+    ];
+    let mut feed = plan.feed(&tables, dataset.train.len())?;
     loop {
         let epoch = epochs.len() as u32 + 1;
         if skipped == 0 {
@@ -160,15 +165,15 @@ pub fn fit(
             plan.write(program.correct_sum, &[0.0])?;
         }
         let order = split::shuffled(dataset.train.len(), config.seed, epoch as usize);
+        plan.order(&mut feed, &order)?;
         for (number, rows) in order.chunks(config.batch).enumerate().skip(std::mem::take(&mut skipped)) {
             if step == max_steps {
                 break;
             }
             step += 1;
             let learning_rate = config.learning_rate_at(step, epoch);
-            batch.fill(&dataset.train, rows);
-            let inputs = [(program.spectrograms, &batch.spectrograms[..]), (program.labels, &batch.labels[..])];
-            plan.step(&inputs, &Step::new(step, fold_seed(config.seed), learning_rate, (config.beta1, config.beta2)))?;
+            let now = Step::new(step, fold_seed(config.seed), learning_rate, (config.beta1, config.beta2));
+            plan.step_from(&feed, number * config.batch, &now)?;
             if let Some(trace) = &mut trace {
                 trace.step(step, plan.read(program.loss)?[0], learning_rate, rows);
             }
@@ -188,7 +193,7 @@ pub fn fit(
             return Err(Error::Training(message));
         }
         let params = plan.params()?;
-        let logits = evaluator.logits(&params, &dataset.test)?;
+        let logits = evaluator.logits(&params)?;
         let seen = ((step as usize - epochs.len() * steps_per_epoch) * config.batch).min(order.len());
         epochs.push(Epoch {
             epoch,
@@ -212,29 +217,6 @@ pub fn fit(
         if keeper.wants_state() {
             let reached = Reached { step, epochs: epochs.clone(), seconds };
             keeper.state(&State { reached, values: plan.lasting()? })?;
-        }
-    }
-}
-
-/// One batch as the step reads it; rows beyond the data are masked.
-struct Batch {
-    spectrograms: Vec<f32>,
-    labels: Vec<f32>,
-    size: usize,
-}
-
-impl Batch {
-    fn new(len: usize, size: usize) -> Self {
-        Batch { spectrograms: vec![0.0; len * size], labels: vec![-1.0; len], size }
-    }
-
-    fn fill(&mut self, set: &Set, rows: &[u32]) {
-        self.labels.fill(-1.0);
-        for (slot, &row) in rows.iter().enumerate() {
-            let row = row as usize;
-            let spectrogram = &set.spectrograms[row * self.size..][..self.size];
-            self.spectrograms[slot * self.size..][..self.size].copy_from_slice(spectrogram);
-            self.labels[slot] = set.labels[row] as f32;
         }
     }
 }
