@@ -5,7 +5,6 @@
 override n: u32 = 1u;
 override n_in: u32 = 1u;
 override n_out: u32 = 1u;
-override lambda: f32 = 1.0;
 
 // forward: input, weight, bias -> output
 @group(0) @binding(0) var<storage, read> input: array<f32>;
@@ -24,29 +23,6 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
             sum += weight[o * n_in + i] * input[row * n_in + i];
         }
         output[index] = sum + bias[o];
-    }
-}
-
-// penalty, beside forward: weight -> lambda * sum |weight|. One workgroup; thread t sums the elements t, t + 256, ...,
-// then thread 0 the 256 partial sums, in order.
-@group(0) @binding(4) var<storage, read_write> penalty_: array<f32>;
-
-var<workgroup> partial_sum: array<f32, 256>;
-
-@compute @workgroup_size(256)
-fn penalty(@builtin(local_invocation_index) t: u32) {
-    var sum = 0.0;
-    for (var i = t; i < n_in * n_out; i += 256u) {
-        sum += abs(weight[i]);
-    }
-    partial_sum[t] = sum;
-    workgroupBarrier();
-    if (t == 0u) {
-        var total = 0.0;
-        for (var k = 0u; k < 256u; k++) {
-            total += partial_sum[k];
-        }
-        penalty_[0] = lambda * total;
     }
 }
 

@@ -1,5 +1,5 @@
 // L1 penalty: output = lambda * sum |x|;   dx = lambda * sign(x) * dy.
-// forward: one workgroup; thread t sums the elements t, t + 256, ..., then thread 0 the 256 partial sums, in order.
+// forward, for few elements: one workgroup; thread t sums the elements t, t + 256, ..., then thread 0 the 256 partial sums, in order.
 // grad_input: one thread owns one element.
 
 override len: u32 = 1u;
@@ -24,6 +24,28 @@ fn forward(@builtin(local_invocation_index) t: u32) {
             total += partial_sum[k];
         }
         output[0] = lambda * total;
+    }
+}
+
+// For many: `part`, where workgroup k of `parts` sums the elements 256 k + t, 256 (k + parts) + t, ..., each thread its
+// own, then half of the threads add the other half's sums, and so on; then `forward` over the parts, with lambda.
+override parts: u32 = 1u;
+
+@compute @workgroup_size(256)
+fn part(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
+    var sum = 0.0;
+    for (var i = group.x * 256u + t; i < len; i += parts * 256u) {
+        sum += abs(x[i]);
+    }
+    partial_sum[t] = sum;
+    for (var half = 128u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if (t < half) {
+            partial_sum[t] += partial_sum[t + half];
+        }
+    }
+    if (t == 0u) {
+        output[group.x] = partial_sum[0];
     }
 }
 

@@ -79,13 +79,17 @@ fn random_shapes_pass_on_the_cpu() {
 #[test]
 fn gpu_kernels_compute_what_the_cpus_do() {
     let Some(gpu) = common::gpu().map(Device::Gpu) else { return };
-    all_pass(&cases::ops().unwrap(), |case| check::values(case, &gpu, Truth::Cpu));
+    for gpu in [gpu.naive(), gpu] {
+        all_pass(&cases::ops().unwrap(), |case| check::values(case, &gpu, Truth::Cpu));
+    }
 }
 
 #[test]
 fn random_shapes_pass_on_the_gpu() {
     let Some(gpu) = common::gpu().map(Device::Gpu) else { return };
-    all_pass(&random_shapes(0..3), |case| check::values(case, &gpu, Truth::Reference));
+    for gpu in [gpu.naive(), gpu] {
+        all_pass(&random_shapes(0..3), |case| check::values(case, &gpu, Truth::Reference));
+    }
 }
 
 /// The values of all parameters and states after three steps.

@@ -24,11 +24,12 @@
 
 use rayon::prelude::*;
 
+use super::conv_tiled::{self, WeightGradient};
 use super::kernels::{LANES, Runs, SHIFTS, VECTOR, add_rows, correlate, max_shifts};
 use super::{expect, once, scratch};
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Bind, Dispatch, Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// `grad_weight` goes from non-zero to non-zero if fewer than one in so many elements of `grad_output` are not zero.
@@ -127,6 +128,12 @@ impl Conv2d {
         vec![Dispatch::linear(shader!("conv2d.wgsl"), entry, constants, threads)]
     }
 
+    /// How the gradients of weight and bias are cut for the GPU.
+    fn tiled_gradient(&self) -> WeightGradient {
+        let (h, w) = self.out();
+        WeightGradient::new(self, h * w, vec![])
+    }
+
     /// Calls `f(image, o, i, j, weight index, input index)` for every product of the equation, naively.
     fn products(&self, mut f: impl FnMut(usize, usize, usize)) {
         let ((top, left), (h_out, w_out)) = (self.pad(), self.out());
@@ -165,7 +172,7 @@ impl Conv2d {
     }
 
     /// The input gradient: the output's gradient correlated with the weight, turned by half a turn, channels swapped.
-    fn transposed(&self) -> Correlation {
+    pub(super) fn transposed(&self) -> Correlation {
         let ((top, left), (h, w)) = (self.pad(), self.out());
         Correlation {
             c_in: self.c_out,
@@ -402,6 +409,12 @@ impl Op for Conv2d {
 
     fn gpu(&self) -> Vec<Dispatch> {
         let entry = if self.bias { "forward_bias" } else { "forward" };
+        let tiled = conv_tiled::correlation(entry, &self.forward(), self.n, (1, 1), vec![]);
+        tiled.map_or_else(|| self.gpu_naive(), |dispatch| vec![dispatch])
+    }
+
+    fn gpu_naive(&self) -> Vec<Dispatch> {
+        let entry = if self.bias { "forward_bias" } else { "forward" };
         self.dispatch(entry, self.grad_output().1.len())
     }
 
@@ -445,6 +458,11 @@ impl Op for GradInput {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
+        let tiled = conv_tiled::correlation("grad_input", &self.0.transposed(), self.0.n, (1, 1), vec![]);
+        tiled.map_or_else(|| self.gpu_naive(), |dispatch| vec![dispatch])
+    }
+
+    fn gpu_naive(&self) -> Vec<Dispatch> {
         self.0.dispatch("grad_input", self.0.input().1.len())
     }
 
@@ -498,7 +516,15 @@ impl Op for GradWeight {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
+        self.0.tiled_gradient().weight("places", &[Bind::Read(1), Bind::Read(0)], 0).into()
+    }
+
+    fn gpu_naive(&self) -> Vec<Dispatch> {
         self.0.dispatch("grad_weight", self.0.weight().1.len())
+    }
+
+    fn scratch(&self) -> Vec<usize> {
+        vec![self.0.tiled_gradient().scratch()]
     }
 
     fn flops(&self) -> u64 {
@@ -546,6 +572,10 @@ impl Op for GradBias {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
+        vec![self.0.tiled_gradient().bias("bias_places", &[Bind::Read(0)], 0)]
+    }
+
+    fn gpu_naive(&self) -> Vec<Dispatch> {
         self.0.dispatch("grad_bias", self.0.c_out)
     }
 

@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::conv_tiled::{self, Constants, WeightGradient};
 use super::conv2d::{self, Conv2d};
 use super::kernels::simd::{self, Lanes};
 use super::kernels::{Kernel, LANES, Spot, Vector, run, spread_runs, sum_runs, width};
@@ -43,7 +44,7 @@ use super::tanh::{self, Tanh};
 use super::{expect, once, scratch};
 use crate::error::Result;
 use crate::shader;
-use crate::tape::{Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step};
+use crate::tape::{Bind, Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step};
 use crate::tensor::Shape;
 
 /// An activation that keeps order and whose slope follows from its value.
@@ -78,6 +79,15 @@ impl Monotone {
             Monotone::LeakyRelu(slope) => slope,
             Monotone::Tanh => 1.0 - y * y,
         }
+    }
+
+    /// What tells shaders which one it is.
+    fn constants(self) -> Constants {
+        let (saturating, slope) = match self {
+            Monotone::LeakyRelu(slope) => (0.0, f64::from(slope)),
+            Monotone::Tanh => (1.0, 0.0),
+        };
+        vec![("saturating", saturating), ("slope", slope)]
     }
 
     fn apply_f64(self, x: f64) -> f64 {
@@ -209,12 +219,8 @@ impl ConvBlock {
         let (pool_h, pool_w) = (self.pool.k_h, self.pool.k_w);
         let names = ["n", "c_in", "h", "w", "c_out", "k_h", "k_w", "top", "left", "h_out", "w_out", "pool_h", "pool_w"];
         let sizes = [n, c_in, h, w, c_out, k_h, k_w, top, left, h_out, w_out, pool_h, pool_w];
-        let (saturating, slope) = match self.activation {
-            Monotone::LeakyRelu(slope) => (0.0, f64::from(slope)),
-            Monotone::Tanh => (1.0, 0.0),
-        };
         let sizes = names.into_iter().zip(sizes.map(|size| size as f64));
-        let constants = sizes.chain([("saturating", saturating), ("slope", slope)]).collect();
+        let constants = sizes.chain(self.activation.constants()).collect();
         Dispatch::linear(shader!("conv_block.wgsl"), entry, constants, threads)
     }
 }
@@ -246,6 +252,14 @@ impl Op for ConvBlock {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
+        let entry = if self.conv.bias { "block_bias" } else { "block" };
+        let window = (self.pool.k_h, self.pool.k_w);
+        let sizes = self.conv.forward();
+        let tiled = conv_tiled::correlation(entry, &sizes, self.conv.n, window, self.activation.constants());
+        tiled.map_or_else(|| self.gpu_naive(), |dispatch| vec![dispatch])
+    }
+
+    fn gpu_naive(&self) -> Vec<Dispatch> {
         let entry = if self.conv.bias { "forward_bias" } else { "forward" };
         vec![self.dispatch(entry, self.pooled().len())]
     }
@@ -565,6 +579,32 @@ impl Op for Grad {
 
     fn gpu(&self) -> Vec<Dispatch> {
         let (block, conv) = (&self.block, &self.block.conv);
+        let reads = [3, 0, 1, 2].map(Bind::Read);
+        let gradient = self.tiled();
+        let mut dispatches = gradient.weight("winners", &reads, 0).to_vec();
+        if conv.bias {
+            dispatches.push(gradient.bias("bias_winners", &reads[1..3], 1));
+        }
+        if self.input {
+            let written = 1 + usize::from(conv.bias);
+            let (k_h, k_w) = (block.pool.k_h as f64, block.pool.k_w as f64);
+            let mut more = block.activation.constants();
+            more.extend([("window_h", k_h), ("window_w", k_w)]);
+            let Some(tiled) = conv_tiled::correlation("block_grad_input", &conv.transposed(), conv.n, (1, 1), more)
+            else {
+                return self.gpu_naive();
+            };
+            dispatches.push(tiled.binding([0, 4, 1, 2].map(Bind::Read).into_iter().chain([Bind::Write(written)])));
+        }
+        dispatches
+    }
+
+    fn scratch(&self) -> Vec<usize> {
+        vec![self.tiled().scratch()]
+    }
+
+    fn gpu_naive(&self) -> Vec<Dispatch> {
+        let (block, conv) = (&self.block, &self.block.conv);
         let mut dispatches = vec![block.dispatch("grad_weight", conv.weight().1.len())];
         if conv.bias {
             dispatches.push(block.dispatch("grad_bias", conv.c_out));
@@ -587,6 +627,11 @@ impl Op for Grad {
 }
 
 impl Grad {
+    /// How the gradients of weight and bias are cut for the GPU.
+    fn tiled(&self) -> WeightGradient {
+        WeightGradient::new(&self.block.conv, self.block.windows(), self.block.activation.constants())
+    }
+
     /// What is written: the gradients of weight, bias and input.
     fn parts<'w, T>(&self, write: &'w mut [&mut [T]]) -> (&'w mut [T], Option<&'w mut [T]>, Option<&'w mut [T]>) {
         let mut parts = write.iter_mut().map(|part| &mut **part);

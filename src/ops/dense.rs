@@ -18,7 +18,7 @@ use super::l1_penalty::L1Penalty;
 use super::{expect, once, scratch};
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step, Tape, Var};
+use crate::tape::{Bind, Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Rows of the gradient, or some of its columns, that one task handles.
@@ -32,6 +32,12 @@ const DEPTH: usize = 512;
 
 /// Floats of the widest vector.
 const LANES: usize = 16;
+
+/// Columns of a workgroup on the GPU, rows or outputs of its thread's tile, and outputs of a slice: those of
+/// `shaders/dense_tiled.wgsl`.
+pub(super) const COLUMNS: usize = 64;
+pub(super) const TILE: usize = 4;
+const SLICE: usize = 32;
 
 /// Records a dense layer.
 ///
@@ -68,6 +74,37 @@ impl Dense {
     fn dispatch(&self, entry: &'static str, threads: usize) -> Vec<Dispatch> {
         let constants = vec![("n", self.n as f64), ("n_in", self.i as f64), ("n_out", self.o as f64)];
         vec![Dispatch::linear(shader!("dense.wgsl"), entry, constants, threads)]
+    }
+
+    fn tiled(&self, entry: &'static str, groups: [usize; 3]) -> Dispatch {
+        let constants = vec![("n", self.n as f64), ("n_in", self.i as f64), ("n_out", self.o as f64)];
+        Dispatch::grid(shader!("dense_tiled.wgsl"), entry, constants, groups)
+    }
+
+    /// Slices in which the GPU sums the gradient of the input.
+    fn slices(&self) -> usize {
+        self.o.div_ceil(SLICE)
+    }
+
+    /// Scratch memory of [`Dense::tiled_grad_input`].
+    pub fn grad_input_scratch(&self) -> Vec<usize> {
+        vec![if self.slices() > 1 { self.slices() * self.n * self.i } else { 0 }]
+    }
+
+    /// The kernels that write the gradient of the input to the node's output `write`; `grad_output` is its first input.
+    pub fn tiled_grad_input(&self, weight: Bind, write: usize) -> Vec<Dispatch> {
+        let groups = [self.i.div_ceil(COLUMNS), self.slices(), self.n.div_ceil(4 * TILE)];
+        let sums = self.tiled("grad_input", groups);
+        if self.slices() == 1 {
+            return vec![sums.binding([Bind::Read(0), weight, Bind::Write(write)])];
+        }
+        let mut constants = sums.constants.clone();
+        constants.push(("slices", self.slices() as f64));
+        let total = Dispatch::linear(sums.shader, "total", constants, self.n * self.i);
+        vec![
+            sums.binding([Bind::Read(0), weight, Bind::Scratch(0)]),
+            total.binding([Bind::ScratchRead(0), Bind::Write(write)]),
+        ]
     }
 
     pub fn multiply_adds(&self) -> u64 {
@@ -240,6 +277,10 @@ impl Op for Dense {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
+        vec![self.tiled("forward", [self.o.div_ceil(TILE), self.n.div_ceil(TILE), 1])]
+    }
+
+    fn gpu_naive(&self) -> Vec<Dispatch> {
         self.dispatch("forward", self.n * self.o)
     }
 
@@ -297,11 +338,17 @@ impl Op for Penalised {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        let mut dispatches = self.dense.gpu();
-        let mut constants = dispatches[0].constants.clone();
-        constants.push(("lambda", self.lambda));
-        dispatches.push(Dispatch::single(shader!("dense.wgsl"), "penalty", constants));
+        let mut dispatches = vec![self.layer(self.dense.gpu())];
+        dispatches.extend(self.penalty().dispatches(Bind::Read(1), Bind::Write(1)));
         dispatches
+    }
+
+    fn gpu_naive(&self) -> Vec<Dispatch> {
+        vec![self.layer(self.dense.gpu_naive()), self.penalty().single(Bind::Read(1), Bind::Write(1))]
+    }
+
+    fn scratch(&self) -> Vec<usize> {
+        vec![self.penalty().parts()]
     }
 
     fn flops(&self) -> u64 {
@@ -310,6 +357,18 @@ impl Op for Penalised {
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
         once(self.name())
+    }
+}
+
+impl Penalised {
+    fn penalty(&self) -> L1Penalty {
+        L1Penalty { shape: self.dense.weight().1, lambda: self.lambda }
+    }
+
+    /// The layer's kernel, which knows nothing of the second output.
+    fn layer(&self, mut dispatches: Vec<Dispatch>) -> Dispatch {
+        let layer = dispatches.remove(0);
+        layer.binding([Bind::Read(0), Bind::Read(1), Bind::Read(2), Bind::Write(0)])
     }
 }
 
@@ -356,7 +415,15 @@ impl Op for GradInput {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
+        self.0.tiled_grad_input(Bind::Read(1), 0)
+    }
+
+    fn gpu_naive(&self) -> Vec<Dispatch> {
         self.0.dispatch("grad_input", self.0.n * self.0.i)
+    }
+
+    fn scratch(&self) -> Vec<usize> {
+        self.0.grad_input_scratch()
     }
 
     fn flops(&self) -> u64 {
@@ -400,6 +467,10 @@ impl Op for GradWeight {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
+        vec![self.0.tiled("grad_weight", [self.0.i.div_ceil(COLUMNS), self.0.o.div_ceil(TILE), 1])]
+    }
+
+    fn gpu_naive(&self) -> Vec<Dispatch> {
         self.0.dispatch("grad_weight", self.0.o * self.0.i)
     }
 

@@ -23,7 +23,7 @@ use super::kernels::{self, Columns, Kernel, Plain, Vector, columns};
 use super::{expect, l1_penalty, once, scratch};
 use crate::error::Result;
 use crate::shader;
-use crate::tape::{Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step};
+use crate::tape::{Bind, Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step};
 use crate::tensor::Shape;
 
 /// Floats of input and of `grad_input` that a task keeps: with the tile's weights they stay in a first-level cache.
@@ -146,18 +146,28 @@ impl Op for Update {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
+        let Dense { i, o, .. } = self.sizes;
+        let penalised = self.lambda.is_some();
+        let shader = shader!("dense_update_tiled.wgsl");
+        let groups = [i.div_ceil(dense::COLUMNS), o.div_ceil(dense::TILE), 1];
+        let update = Dispatch::grid(shader, self.entries()[1], self.constants(), groups);
+        let reads = (0..2 + usize::from(penalised)).map(Bind::Read);
+        let update = update.binding(reads.chain((0..3).map(Bind::Write)));
+        // The gradient of the input comes first: it is that of the weight as it was.
+        let mut dispatches = if self.grad_input { self.sizes.tiled_grad_input(Bind::Old(0), 3) } else { Vec::new() };
+        dispatches.push(update);
+        dispatches
+    }
+
+    fn scratch(&self) -> Vec<usize> {
+        if self.grad_input { self.sizes.grad_input_scratch() } else { Vec::new() }
+    }
+
+    fn gpu_naive(&self) -> Vec<Dispatch> {
         let Dense { n, i, o } = self.sizes;
-        let mut constants = self.settings.constants();
-        constants.extend([("n", n as f64), ("n_in", i as f64), ("n_out", o as f64)]);
-        let names = match self.lambda {
-            None => ["grad_input", "update"],
-            Some(lambda) => {
-                constants.push(("lambda", lambda));
-                ["grad_input_penalised", "update_penalised"]
-            }
-        };
+        let names = self.entries();
         let dispatch =
-            |entry, threads| Dispatch::linear(shader!("dense_update.wgsl"), entry, constants.clone(), threads);
+            |entry, threads| Dispatch::linear(shader!("dense_update.wgsl"), entry, self.constants(), threads);
         let update = dispatch(names[1], o * i);
         if self.grad_input { vec![dispatch(names[0], n * i), update] } else { vec![update] }
     }
@@ -168,6 +178,24 @@ impl Op for Update {
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
         once(self.name())
+    }
+}
+
+impl Update {
+    fn constants(&self) -> Vec<(&'static str, f64)> {
+        let Dense { n, i, o } = self.sizes;
+        let mut constants = self.settings.constants();
+        constants.extend([("n", n as f64), ("n_in", i as f64), ("n_out", o as f64)]);
+        constants.extend(self.lambda.map(|lambda| ("lambda", lambda)));
+        constants
+    }
+
+    /// Entry points of the shaders: the gradient of the input, the update.
+    fn entries(&self) -> [&'static str; 2] {
+        match self.lambda {
+            None => ["grad_input", "update"],
+            Some(_) => ["grad_input_penalised", "update_penalised"],
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::{CHUNK, expect, once, scratch};
 use crate::error::Result;
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Neighbours, Op, Step, Tape, Var};
+use crate::tape::{Bind, Dispatch, Gradient, Neighbours, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records the penalty of `x` with weight `lambda`.
@@ -25,9 +25,13 @@ pub fn l1_penalty(tape: &mut Tape, x: Var, lambda: f64) -> Result<Var> {
 
 #[derive(Clone, Debug)]
 pub(super) struct L1Penalty {
-    shape: Shape,
-    lambda: f64,
+    pub(super) shape: Shape,
+    pub(super) lambda: f64,
 }
+
+/// Elements that are worth a workgroup of their own on the GPU, and workgroups that share a sum at most.
+const PART: usize = 16_384;
+const PARTS: usize = 64;
 
 /// A penalty's gradient as other nodes may compute it: `lambda sign(x) grad`.
 #[derive(Debug)]
@@ -56,6 +60,30 @@ impl L1Penalty {
 
     fn constants(&self) -> Vec<(&'static str, f64)> {
         vec![("len", self.shape.len() as f64), ("lambda", self.lambda)]
+    }
+
+    /// Workgroups that share a sum on the GPU.
+    pub fn parts(&self) -> usize {
+        self.shape.len().div_ceil(PART).min(PARTS)
+    }
+
+    /// The kernels that sum up `read`, with [`L1Penalty::parts`] floats of scratch memory.
+    pub fn dispatches(&self, read: Bind, write: Bind) -> Vec<Dispatch> {
+        let parts = self.parts();
+        if parts <= 1 {
+            return vec![self.single(read, write)];
+        }
+        let shader = shader!("l1_penalty.wgsl");
+        let mut constants = self.constants();
+        constants.push(("parts", parts as f64));
+        let part = Dispatch::grid(shader, "part", constants, [parts, 1, 1]).binding([read, Bind::Scratch(0)]);
+        let constants = vec![("len", parts as f64), ("lambda", self.lambda)];
+        vec![part, Dispatch::single(shader, "forward", constants).binding([Bind::ScratchRead(0), write])]
+    }
+
+    /// The kernel of one workgroup that does the same.
+    pub fn single(&self, read: Bind, write: Bind) -> Dispatch {
+        Dispatch::single(shader!("l1_penalty.wgsl"), "forward", self.constants()).binding([read, write])
     }
 }
 
@@ -93,7 +121,15 @@ impl Op for L1Penalty {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        vec![Dispatch::single(shader!("l1_penalty.wgsl"), "forward", self.constants())]
+        self.dispatches(Bind::Read(0), Bind::Write(0))
+    }
+
+    fn gpu_naive(&self) -> Vec<Dispatch> {
+        vec![self.single(Bind::Read(0), Bind::Write(0))]
+    }
+
+    fn scratch(&self) -> Vec<usize> {
+        vec![self.parts()]
     }
 
     fn backward(&self, g: &mut Gradient) -> Result<()> {

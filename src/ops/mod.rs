@@ -10,6 +10,7 @@ pub mod add;
 pub mod concat;
 pub mod conv2d;
 pub mod conv_block;
+mod conv_tiled;
 pub mod dense;
 pub mod dense_update;
 pub mod dropout;
