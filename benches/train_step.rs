@@ -15,7 +15,7 @@ use genregrad::models::Architecture;
 use genregrad::train::config::{Config, Preset};
 
 fn main() -> Result<()> {
-    let machine = Machine::measure();
+    let machine = Machine::measure(&Device::Cpu)?;
     println!(
         "{}: {:.0} GFLOP/s of multiply-adds in registers, {:.1} GB/s of stream triad",
         Device::describe_cpu(),

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -594,6 +596,13 @@ fn nonsense_is_refused_before_any_work() {
     bad(dir, &["train", "--model", "deep", "--device", "abacus"], 1, "device: ");
     bad(dir, &["gradcheck", "--device", "abacus"], 1, "device: ");
     bad(dir, &["bench", "--device", "abacus"], 1, "device: ");
+    bad(
+        dir,
+        &["bench", "--device", "cpu", "--profile"],
+        2,
+        "--naive and --profile are about GPUs, but the device is CPU",
+    );
+    bad(dir, &["bench", "--device", "cpu", "--naive"], 2, "--naive and --profile are about GPUs");
     bad(dir, &["bench", "--device", "cpu", "--batch", "0"], 2, "batch: expected 1 to 4096, got 0");
     bad(dir, &["bench", "--device", "cpu", "--batch", "4097"], 2, "batch: expected 1 to 4096, got 4097");
     bad(dir, &["evaluate", "."], 2, ".: not a run's folder");
@@ -690,6 +699,28 @@ fn features_and_devices_say_what_they_see() {
     }
     let said = good(dir, &["devices"]);
     assert!(said.contains(&format!("--device auto takes {}", report["auto"].as_str().unwrap())), "{said}");
+}
+
+#[test]
+fn bench_says_where_a_gpus_time_goes() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let few = ["bench", "--device", "gpu", "--batch", "1", "--steps", "2", "--warmup", "1", "--json", "--quiet"];
+    for more in [&["--profile"][..], &["--naive", "--forward", "--profile"]] {
+        let report = good_json(dir.path(), &[&few[..], more].concat());
+        let profile = report["profile"].as_array().unwrap();
+        let dispatches: u64 = profile.iter().map(|time| time["dispatches"].as_u64().unwrap()).sum();
+        assert_eq!(report["dispatches"], dispatches, "{report}");
+        assert!(report["compile_seconds"].as_f64().unwrap() > 0.0, "{report}");
+        assert!(
+            profile.iter().any(|time| time["op"] == "conv_block" && time["ms"].as_f64().unwrap() > 0.0),
+            "{report}"
+        );
+        let block = profile.iter().find(|time| time["op"] == "conv_block").unwrap();
+        assert_eq!(block["kernel"], if more.contains(&"--naive") { "forward" } else { "block" });
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What this machine can do at most, measured: no program on it is faster than its operations over the peak, nor than its
+//! What this machine, or its GPU, can do at most, measured: no program on it is faster than its operations over the peak, nor than its
 //! bytes over the bandwidth.
 //!
 //! Both counts are of the direct algorithms. A better algorithm needs fewer operations and may pass below that floor,
@@ -10,12 +10,15 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::net::Cost;
+use crate::device::Device;
+use crate::error::Result;
 use crate::ops;
 
-/// What the threads of this process reach together.
+/// What the threads of this process, or a GPU, reach together.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Machine {
-    /// Multiply-adds in registers and nothing else, 10^9 operations (two a multiply-add) a second.
+    /// Multiply-adds in registers and nothing else, on a GPU a large matrix product: 10^9 operations (two a multiply-add) a
+    /// second.
     pub peak_gflops: f64,
     /// Stream triad `a = b + s c` on arrays far larger than a cache, 10^9 bytes a second, three arrays counted.
     pub triad_gb_per_s: f64,
@@ -45,9 +48,15 @@ const ROUNDS: u64 = 4_000_000;
 const ELEMENTS: usize = 1 << 24;
 
 impl Machine {
-    /// Measures this machine on the current number of threads; takes about a second.
-    pub fn measure() -> Self {
-        Machine { peak_gflops: peak(ROUNDS), triad_gb_per_s: triad(ELEMENTS) }
+    /// Measures the CPU on the current number of threads, or the GPU; takes about a second.
+    ///
+    /// # Errors
+    /// Those of the GPU.
+    pub fn measure(device: &Device) -> Result<Self> {
+        match device {
+            Device::Cpu => Ok(Machine { peak_gflops: peak(ROUNDS), triad_gb_per_s: triad(ELEMENTS) }),
+            Device::Gpu(_) => super::peak::measure(device),
+        }
     }
 
     /// What `cost` takes at least.

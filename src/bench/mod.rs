@@ -6,6 +6,7 @@
 pub mod floor;
 pub mod front_end;
 pub mod net;
+mod peak;
 
 use serde::Serialize;
 

@@ -9,6 +9,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn;
 use crate::rng;
+use crate::run::gpu::Timing;
 use crate::run::{Plan, fuse};
 use crate::tape::{Node, Source, Step, Tape, Var};
 use crate::train::config::Config;
@@ -46,7 +47,6 @@ pub struct Cost {
 #[derive(Debug)]
 pub struct Subject {
     plan: Plan,
-    inputs: Vec<(Var, Vec<f32>)>,
     /// What a run reads at the end: reading it waits for a GPU.
     result: Var,
     config: Config,
@@ -66,8 +66,9 @@ impl Subject {
         let shape = [config.batch, SIZE[0], SIZE[1]];
         let mut random = rng::stream(config.seed, "bench");
         // About the mean and spread of log-mel values.
-        let spectrograms = (0..config.batch * SIZE[0] * SIZE[1]).map(|_| 6.0 * random.random::<f32>() - 7.0).collect();
-        let labels = (0..config.batch).map(|_| random.random_range(0..CLASSES as u32) as f32).collect();
+        let spectrograms: Vec<f32> =
+            (0..config.batch * SIZE[0] * SIZE[1]).map(|_| 6.0 * random.random::<f32>() - 7.0).collect();
+        let labels: Vec<f32> = (0..config.batch).map(|_| random.random_range(0..CLASSES as u32) as f32).collect();
         let (tape, inputs, result) = match kind {
             Kind::Train => {
                 let program = TrainProgram::record(&net, shape, config.l1, config.adam())?;
@@ -81,9 +82,13 @@ impl Subject {
         };
         let params = nn::initialise(&tape, config.seed)?;
         let cost = cost(&tape);
-        let plan = if fused { Plan::new(&fuse(&tape), device, &params)? } else { Plan::new(&tape, device, &params)? };
+        let tape = if fused { fuse(&tape) } else { tape };
+        let mut plan = Plan::new(&tape, device, &params)?;
+        for (var, data) in &inputs {
+            plan.write(*var, data)?;
+        }
         let waits = matches!(device, Device::Cpu);
-        Ok(Subject { plan, inputs, result, config: config.clone(), waits, steps: 0, cost })
+        Ok(Subject { plan, result, config: config.clone(), waits, steps: 0, cost })
     }
 
     /// What a replay needs at least.
@@ -104,7 +109,7 @@ impl Subject {
         self.plan.read(var)
     }
 
-    /// Replays the program once, input and all. On a GPU this submits and returns.
+    /// Replays the program once, on data that stay where they are. On a GPU this submits and returns.
     ///
     /// # Errors
     /// Those of the plan.
@@ -112,8 +117,32 @@ impl Subject {
         self.steps += 1;
         let Config { seed, learning_rate, beta1, beta2, .. } = self.config;
         let step = Step::new(self.steps, seed as u32, learning_rate, (beta1, beta2));
-        let inputs: Vec<(Var, &[f32])> = self.inputs.iter().map(|(var, data)| (*var, &data[..])).collect();
-        self.plan.step(&inputs, &step)
+        self.plan.step(&[], &step)
+    }
+
+    /// What every kernel of a replay takes on a GPU, the mean of `steps` replays, in seconds.
+    ///
+    /// # Errors
+    /// Those of [`Plan::profile`].
+    pub fn profile(&mut self, steps: u32) -> Result<Vec<Timing>> {
+        let Config { seed, learning_rate, beta1, beta2, .. } = self.config;
+        let mut mean: Vec<Timing> = Vec::new();
+        for _ in 0..steps {
+            self.steps += 1;
+            let timings = self.plan.profile(&Step::new(self.steps, seed as u32, learning_rate, (beta1, beta2)))?;
+            if mean.is_empty() {
+                mean = timings.iter().map(|timing| Timing { seconds: 0.0, ..timing.clone() }).collect();
+            }
+            for (mean, timing) in mean.iter_mut().zip(timings) {
+                mean.seconds += timing.seconds / f64::from(steps);
+            }
+        }
+        Ok(mean)
+    }
+
+    /// On a GPU: how long the kernels took to compile, seconds, and how many dispatches a replay has.
+    pub fn compiled(&self) -> Option<(f64, usize)> {
+        self.plan.compiled()
     }
 
     /// Waits until every replay is done.

@@ -14,6 +14,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::Architecture;
 use crate::report::tables;
+use crate::run::gpu::Timing;
 use crate::train::config::{Config, Preset};
 
 use super::args::{DeviceArgs, OutputArgs};
@@ -26,8 +27,8 @@ use super::progress::Progress;
 /// ten genres. Each step on a CPU is timed by itself; a GPU is handed a tenth of the steps at a time and waited for once.
 /// GFLOP/s count useful work: the convolutions and dense layers of the textbook algorithms, whatever is done instead.
 ///
-/// --floor measures what this machine can do at most in the same run (multiply-adds in registers, a stream triad), and
-/// what a step would take if it did nothing else. The floor is that of the direct algorithms: better ones may pass it.
+/// --floor measures what the device can do at most in the same run (multiply-adds in registers, on a GPU a large matrix
+/// product; a stream triad), and what a step would take if it did nothing else. The floor is that of the direct algorithms: better ones may pass it.
 ///
 /// --front-end times spectrograms instead of nets.
 #[derive(clap::Args, Debug)]
@@ -36,6 +37,7 @@ use super::progress::Progress;
   genregrad bench --model deep --threads 1 --floor
   genregrad bench --forward --batch 150 --json
   genregrad bench --model deep --no-fuse --steps 10  the textbook operations
+  genregrad bench --device gpu --batch 150 --floor --profile
   genregrad bench --front-end cqt --threads 1")]
 pub struct Args {
     /// Which net
@@ -59,12 +61,18 @@ pub struct Args {
     /// Steps before those, not timed
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u32).range(..=1_000_000))]
     warmup: u32,
-    /// Measure the machine too, and say what a step would take at least (CPU only)
+    /// Take the GPU's naive kernels, one thread an element, which the fast ones are held to
+    #[arg(long)]
+    naive: bool,
+    /// Time every kernel of a step too, each alone (GPU only)
+    #[arg(long)]
+    profile: bool,
+    /// Measure the device too, and say what a step would take at least
     #[arg(long)]
     floor: bool,
     /// Time this representation of --segments segments of 20,462 samples, on the CPU
     #[arg(long, value_enum, value_name = "KIND", help_heading = "Front end",
-          conflicts_with_all = ["model", "preset", "batch", "forward", "no_fuse", "floor", "device"])]
+          conflicts_with_all = ["model", "preset", "batch", "forward", "no_fuse", "floor", "device", "naive", "profile"])]
     front_end: Option<FrontEndKind>,
     /// Segments of a pass
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "front_end", help_heading = "Front end",
@@ -96,7 +104,36 @@ struct NetReport {
     /// Useful work per second.
     gflops: f64,
     peak_rss_mb: Option<f64>,
+    /// On a GPU: what translating the kernels took, and kernels of a step.
+    compile_seconds: Option<f64>,
+    dispatches: Option<usize>,
     floor: Option<Floor>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    profile: Vec<OperationTime>,
+}
+
+/// What an operation's kernels take in a step.
+#[derive(Serialize)]
+struct OperationTime {
+    op: &'static str,
+    kernel: &'static str,
+    dispatches: usize,
+    ms: f64,
+}
+
+/// The time of every kind of kernel, the longest first.
+fn by_operation(timings: &[Timing]) -> Vec<OperationTime> {
+    let mut times: Vec<OperationTime> = Vec::new();
+    for Timing { op, entry, seconds } in timings {
+        let known = times.iter().position(|time| time.op == *op && time.kernel == *entry).unwrap_or_else(|| {
+            times.push(OperationTime { op, kernel: entry, dispatches: 0, ms: 0.0 });
+            times.len() - 1
+        });
+        times[known].dispatches += 1;
+        times[known].ms += seconds * 1e3;
+    }
+    times.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    times
 }
 
 #[derive(Serialize)]
@@ -128,15 +165,17 @@ impl Args {
         let progress = Progress::new(self.output.quiet);
         let choice = Device::choose(&self.device.device)?;
         choice.note.iter().for_each(|note| progress.note(note));
-        if self.floor && !matches!(choice.device, Device::Cpu) {
-            let message =
-                format!("--floor measures the CPU, but the device is {}; add --device cpu", choice.description);
+        let device = if self.naive { choice.device.naive() } else { choice.device };
+        if let (Device::Cpu, true) = (&device, self.naive || self.profile) {
+            let message = format!("--naive and --profile are about GPUs, but the device is {}", choice.description);
             return Err(Error::Config(message));
         }
 
         let kind = if self.forward { Kind::Forward } else { Kind::Train };
-        let mut subject = Subject::new(&config, kind, !self.no_fuse, &choice.device)?;
+        let mut subject = Subject::new(&config, kind, !self.no_fuse, &device)?;
         let times = self.timed(&progress, |done| subject.time(self.warmup, self.steps, done))?;
+        let profile = if self.profile { by_operation(&subject.profile(self.steps)?) } else { Vec::new() };
+        let compiled = subject.compiled();
         let (cost, peak_rss_mb) = (subject.cost(), bench::peak_rss_mb());
         drop(subject);
         let gflop = cost.flops as f64 / 1e9;
@@ -155,7 +194,10 @@ impl Args {
             gflop,
             gflops: 1e3 * gflop / times.median_ms,
             peak_rss_mb,
-            floor: self.floor.then(|| Machine::measure().floor(cost)),
+            compile_seconds: compiled.map(|(seconds, _)| seconds),
+            dispatches: compiled.map(|(_, dispatches)| dispatches),
+            floor: if self.floor { Some(Machine::measure(&device)?.floor(cost)) } else { None },
+            profile,
         };
         if self.output.json {
             print_json(&report)?
@@ -209,8 +251,14 @@ impl NetReport {
         let work = format!("{:.2} GFLOP a {}", self.gflop, if self.what == "step" { "step" } else { "pass" });
         rows.push(["useful work".into(), format!("{:.1} GFLOP/s", self.gflops), work]);
         rows.extend(memory_row(self.peak_rss_mb));
+        if let (Some(seconds), Some(dispatches)) = (self.compile_seconds, self.dispatches) {
+            let kernels = format!("{dispatches} kernels a {}", if self.what == "step" { "step" } else { "pass" });
+            rows.push(["compiled in".into(), format!("{seconds:.2} s"), kernels]);
+        }
         if let Some(floor) = &self.floor {
             let Machine { peak_gflops, triad_gb_per_s } = floor.machine;
+            let share = 100.0 * self.gflops / peak_gflops;
+            rows.push(["share of the peak".into(), format!("{share:.1} %"), "of useful work".into()]);
             let times_floor = |ms: f64| format!("{ms:.2} ms");
             let peak = format!("{peak_gflops:.0} GFLOP/s measured");
             rows.push(["floor: arithmetic".into(), times_floor(floor.arithmetic_ms), peak]);
@@ -221,6 +269,10 @@ impl NetReport {
             let moved = if self.what == "step" { "parameters and moments" } else { "parameters" };
             let triad = format!("{triad_gb_per_s:.1} GB/s measured; {moved}");
             rows.push(["floor: memory".into(), times_floor(floor.memory_ms), triad]);
+        }
+        for time in &self.profile {
+            let OperationTime { op, kernel, dispatches, ms } = time;
+            rows.push([(*op).to_string(), format!("{ms:.3} ms"), format!("{kernel}, {dispatches} times")]);
         }
         format!("{model} net, preset {preset}, {what}, batch {batch}, {fused}\n{device}\n{}\n", table(rows))
     }
