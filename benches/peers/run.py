@@ -189,9 +189,8 @@ def main():
             print(f"{model} {what}, batch {batch}, threads {threads}: genregrad {r['median_ms']['genregrad']:.1f} ms, "
                   f"PyTorch {r['fastest_peer']} {r['median_ms'][r['fastest_peer']]:.1f} ms, ratio {r['ratio']:.2f}",
                   file=sys.stderr, flush=True)
-            if on_cpu:
-                floor = genregrad(args.binary, threads, "cpu", case, 1, 0, ["--floor"])["floor"]
-                floors.append({**case, "threads": threads, **floor})
+            floor = genregrad(args.binary, threads, args.device, case, 1, 0, ["--floor"])["floor"]
+            floors.append({**case, "threads": threads, **floor})
         torch.close()
     print(f"\nms: median over {args.rounds} interleaved rounds (best step)\n\n{table(results, modes)}\n")
     for f in floors:
