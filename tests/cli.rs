@@ -719,6 +719,7 @@ fn bench_says_where_a_gpus_time_goes() {
             "{report}"
         );
         let block = profile.iter().find(|time| time["op"] == "conv_block").unwrap();
+        assert_eq!(report["naive"], more.contains(&"--naive"));
         assert_eq!(block["kernel"], if more.contains(&"--naive") { "forward" } else { "block" });
     }
 }

@@ -92,6 +92,8 @@ struct NetReport {
     what: &'static str,
     batch: usize,
     fused: bool,
+    /// Whether a GPU took its naive kernels.
+    naive: bool,
     device: String,
     threads: usize,
     steps: u32,
@@ -185,6 +187,7 @@ impl Args {
             what: if self.forward { "forward" } else { "step" },
             batch: self.batch,
             fused: !self.no_fuse,
+            naive: self.naive,
             device: choice.description,
             threads: rayon::current_num_threads(),
             steps: self.steps,
@@ -246,6 +249,7 @@ impl NetReport {
         let preset = name(self.preset);
         let what = if self.what == "step" { "training step" } else { "forward pass" };
         let fused = if self.fused { "fused" } else { "not fused" };
+        let kernels = if self.naive { ", naive kernels" } else { "" };
         let mut rows = time_rows(&self.times, self.steps, self.warmup);
         rows.push(["samples".into(), format!("{:.0} / s", self.samples_per_s), String::new()]);
         let work = format!("{:.2} GFLOP a {}", self.gflop, if self.what == "step" { "step" } else { "pass" });
@@ -274,7 +278,7 @@ impl NetReport {
             let OperationTime { op, kernel, dispatches, ms } = time;
             rows.push([(*op).to_string(), format!("{ms:.3} ms"), format!("{kernel}, {dispatches} times")]);
         }
-        format!("{model} net, preset {preset}, {what}, batch {batch}, {fused}\n{device}\n{}\n", table(rows))
+        format!("{model} net, preset {preset}, {what}, batch {batch}, {fused}{kernels}\n{device}\n{}\n", table(rows))
     }
 }
 

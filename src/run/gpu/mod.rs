@@ -18,6 +18,7 @@ use wgpu::{BufferUsages, PollType};
 use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
 use crate::tape::{Bind, Dispatch, Node, Step, Tape, Var};
+use crate::tensor::Shape;
 
 pub use feed::Feed;
 use layout::{Bound, Layout};
@@ -111,7 +112,8 @@ impl Executor {
     /// [`Error::Device`] if a value does not fit, a shader does not compile, or the device was lost.
     pub fn new(tape: &Tape, gpu: &Arc<Gpu>) -> Result<Self> {
         gpu.check()?;
-        for (_, value) in tape.values().iter().enumerate().filter(|(index, _)| tape.is_live(Var(*index))) {
+        for index in (0..tape.values().len()).filter(|&index| tape.is_live(Var(index))) {
+            let value = &tape.values()[index];
             check_size(gpu, &value.name, &value.shape, bytes(value.shape.len()))?;
         }
         let most = gpu.info().max_binding_bytes / size_of::<f32>() as u64;
@@ -329,7 +331,7 @@ fn bytes(len: usize) -> u64 {
 }
 
 /// Refuses a value that no shader could see whole; asked for all values before the first is allocated.
-fn check_size(gpu: &Gpu, name: &str, shape: &crate::tensor::Shape, needed: u64) -> Result<()> {
+fn check_size(gpu: &Gpu, name: &str, shape: &Shape, needed: u64) -> Result<()> {
     const MIB: f64 = 1_048_576.0;
     let most = gpu.info().max_binding_bytes;
     if needed <= most {
