@@ -243,11 +243,11 @@ mod tests {
             assert!(channels == 1 || kernel_rows == sizes.k_h, "{tiling:?}");
             // The map of one channel a group lies where the patch was.
             assert!(GROUPS * tile_h * tile_w <= PATCH, "{tiling:?}");
-            // At most a fifth of the threads' places are not wanted.
+            // The threads of whole warps have at most three in ten places more than are wanted.
             let wanted = (sizes.h_out / pool.0 * pool.0) * (sizes.w_out / pool.1 * pool.1);
             let tiles = sizes.h_out.div_ceil(tile_h) * sizes.w_out.div_ceil(tile_w);
             let places = tiles * tiling.threads().next_multiple_of(WARP) * PLACES / GROUPS;
-            assert!(places * 4 <= wanted * 5, "{tiling:?}: {places} places for {wanted}");
+            assert!(places * 10 <= wanted * 13, "{tiling:?}: {places} places for {wanted}");
         }
     }
 
