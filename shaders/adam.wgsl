@@ -2,7 +2,8 @@
 //   m = beta1 m + (1 - beta1) g;   v = beta2 v + (1 - beta2) g^2
 //   parameter -= learning_rate (m / correction1) / (sqrt(v / correction2) + epsilon)
 // or, penalised, with g + lambda sign(parameter) grad_penalty in the place of g.
-// The corrections 1 - beta^t come from the host, computed in f64. Arrays are flat; one thread owns one element.
+// The corrections 1 - beta^t come from the host, computed in f64. Arrays are flat,
+// each net's behind the one before; one thread owns one element of net z.
 
 override len: u32 = 1u;
 override beta1: f32 = 0.9;
@@ -13,46 +14,44 @@ override epsilon: f32 = 1e-8;
 override lambda: f32 = 1.0;
 
 struct Step {
-    step: u32,
+    @align(16) step: u32,
     seed: u32,
     learning_rate: f32,
     correction1: f32,
     correction2: f32,
 }
 
-// update: grad -> param, m, v
+// update: grad -> param, m, v;  update_penalised: also reads grad_penalty
 @group(0) @binding(0) var<storage, read> grad: array<f32>;
 @group(0) @binding(1) var<storage, read_write> param: array<f32>;
 @group(0) @binding(2) var<storage, read_write> m: array<f32>;
 @group(0) @binding(3) var<storage, read_write> v: array<f32>;
-@group(1) @binding(0) var<uniform> step: Step;
+@group(0) @binding(4) var<storage, read> grad_penalty: array<f32>;
+@group(1) @binding(0) var<uniform> steps: array<Step, 16>; // one for each net
+
+fn adam(at: u32, g: f32, step: Step) {
+    let m_new = beta1 * m[at] + rest1 * g;
+    let v_new = beta2 * v[at] + rest2 * g * g;
+    let rate = step.learning_rate / step.correction1;
+    param[at] -= rate * m_new / (sqrt(v_new / step.correction2) + epsilon);
+    m[at] = m_new;
+    v[at] = v_new;
+}
 
 @compute @workgroup_size(64)
 fn update(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let i = id.x + id.y * groups.x * 64u;
     if (i < len) {
-        let g = grad[i];
-        m[i] = beta1 * m[i] + rest1 * g;
-        v[i] = beta2 * v[i] + rest2 * g * g;
-        let rate = step.learning_rate / step.correction1;
-        param[i] -= rate * m[i] / (sqrt(v[i] / step.correction2) + epsilon);
+        let at = id.z * len + i;
+        adam(at, grad[at], steps[id.z]);
     }
 }
-
-// update_penalised: grad, grad_penalty -> param, m, v
-@group(0) @binding(1) var<storage, read> grad_penalty: array<f32>;
-@group(0) @binding(2) var<storage, read_write> param_: array<f32>;
-@group(0) @binding(3) var<storage, read_write> m_: array<f32>;
-@group(0) @binding(4) var<storage, read_write> v_: array<f32>;
 
 @compute @workgroup_size(64)
 fn update_penalised(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let i = id.x + id.y * groups.x * 64u;
     if (i < len) {
-        let g = grad[i] + lambda * sign(param_[i]) * grad_penalty[0];
-        m_[i] = beta1 * m_[i] + rest1 * g;
-        v_[i] = beta2 * v_[i] + rest2 * g * g;
-        let rate = step.learning_rate / step.correction1;
-        param_[i] -= rate * m_[i] / (sqrt(v_[i] / step.correction2) + epsilon);
+        let at = id.z * len + i;
+        adam(at, grad[at] + lambda * sign(param[at]) * grad_penalty[id.z], steps[id.z]);
     }
 }

@@ -1,5 +1,5 @@
 // Sum of two arrays: output = a + b.
-// Arrays are flat; one thread owns one element.
+// Arrays are flat, each net's behind the one before; one thread owns one element of net z.
 
 override len: u32 = 1u;
 
@@ -11,6 +11,7 @@ override len: u32 = 1u;
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let i = id.x + id.y * groups.x * 64u;
     if (i < len) {
-        output[i] = a[i] + b[i];
+        let at = id.z * len + i;
+        output[at] = a[at] + b[at];
     }
 }

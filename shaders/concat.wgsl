@@ -1,5 +1,6 @@
 // Concatenation along the second axis: output[n] = (a[n], b[n]); its gradient cuts the columns out again.
-// a [n, a_cols], b [n, b_cols], output [n, a_cols + b_cols], row-major; one thread owns one element written.
+// a [n, a_cols], b [n, b_cols], output [n, a_cols + b_cols], row-major, each net's rows behind those of
+// the one before; one thread owns one element written for net z.
 
 override n: u32 = 1u;
 override a_cols: u32 = 1u;
@@ -16,12 +17,12 @@ override cols: u32 = 1u;
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let i = id.x + id.y * groups.x * 64u;
     if (i < n * (a_cols + b_cols)) {
-        let row = i / (a_cols + b_cols);
+        let row = id.z * n + i / (a_cols + b_cols);
         let col = i % (a_cols + b_cols);
         if (col < a_cols) {
-            output[i] = a[row * a_cols + col];
+            output[row * (a_cols + b_cols) + col] = a[row * a_cols + col];
         } else {
-            output[i] = b[row * b_cols + col - a_cols];
+            output[row * (a_cols + b_cols) + col] = b[row * b_cols + col - a_cols];
         }
     }
 }
@@ -34,6 +35,7 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
 fn grad_input(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let i = id.x + id.y * groups.x * 64u;
     if (i < n * cols) {
-        grad_input_[i] = grad_output[(i / cols) * (a_cols + b_cols) + first + i % cols];
+        let row = id.z * n + i / cols;
+        grad_input_[row * cols + i % cols] = grad_output[row * (a_cols + b_cols) + first + i % cols];
     }
 }

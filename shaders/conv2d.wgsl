@@ -3,9 +3,9 @@
 //   grad_input[n, c, y, x]  = sum_{o, r, s} weight[o, c, r, s] grad_output[n, o, y + top - r, x + left - s]
 //   grad_weight[o, c, r, s] = sum_{n, i, j} grad_output[n, o, i, j] input[n, c, i + r - top, j + s - left]
 //   grad_bias[o]            = sum_{n, i, j} grad_output[n, o, i, j]
-// input [n, c_in, h, w], weight [c_out, c_in, k_h, k_w], output [n, c_out, h_out, w_out], row-major.
-// One thread owns one element written and sums in a fixed order. An index below zero wraps to a large u32, so that
-// `y < h` alone tells the input from the padding.
+// input [n, c_in, h, w], weight [c_out, c_in, k_h, k_w], output [n, c_out, h_out, w_out], row-major,
+// each net's behind the one before. One thread owns one element written for net z and sums in a fixed order. An index
+// below zero wraps to a large u32, so that `y < h` alone tells the input from the padding.
 
 override n: u32 = 1u;
 override c_in: u32 = 1u;
@@ -19,16 +19,16 @@ override left: u32 = 0u;
 override h_out: u32 = 1u;
 override w_out: u32 = 1u;
 
-// forward: input, weight -> output;  forward_bias: input, weight, bias -> output
+// forward: input, weight -> output;  forward_bias: also reads bias
 @group(0) @binding(0) var<storage, read> input: array<f32>;
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
 @group(0) @binding(2) var<storage, read_write> output: array<f32>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> output_bias: array<f32>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
 
+// `index` counts through all nets' outputs.
 fn correlate(index: u32) -> f32 {
     let image = index / (c_out * h_out * w_out);
-    let o = index / (h_out * w_out) % c_out;
+    let o = image / n * c_out + index / (h_out * w_out) % c_out;
     let i = index / w_out % h_out;
     let j = index % w_out;
     var sum = 0.0;
@@ -54,7 +54,8 @@ fn correlate(index: u32) -> f32 {
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let index = id.x + id.y * groups.x * 64u;
     if (index < n * c_out * h_out * w_out) {
-        output[index] = correlate(index);
+        let at = id.z * n * c_out * h_out * w_out + index;
+        output[at] = correlate(at);
     }
 }
 
@@ -62,7 +63,8 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
 fn forward_bias(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let index = id.x + id.y * groups.x * 64u;
     if (index < n * c_out * h_out * w_out) {
-        output_bias[index] = bias[index / (h_out * w_out) % c_out] + correlate(index);
+        let at = id.z * n * c_out * h_out * w_out + index;
+        output[at] = bias[id.z * c_out + index / (h_out * w_out) % c_out] + correlate(at);
     }
 }
 
@@ -74,7 +76,7 @@ fn forward_bias(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroup
 fn grad_input(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let index = id.x + id.y * groups.x * 64u;
     if (index < n * c_in * h * w) {
-        let image = index / (c_in * h * w);
+        let image = id.z * n + index / (c_in * h * w);
         let c = index / (h * w) % c_in;
         let y = index / w % h;
         let x = index % w;
@@ -84,7 +86,7 @@ fn grad_input(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups)
                 let i = y + top - r;
                 if (i < h_out) {
                     let grad_row = ((image * c_out + o) * h_out + i) * w_out;
-                    let weight_row = ((o * c_in + c) * k_h + r) * k_w;
+                    let weight_row = (((id.z * c_out + o) * c_in + c) * k_h + r) * k_w;
                     for (var s = 0u; s < k_w; s++) {
                         let j = x + left - s;
                         if (j < w_out) {
@@ -94,7 +96,7 @@ fn grad_input(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups)
                 }
             }
         }
-        grad_input_[index] = sum;
+        grad_input_[id.z * n * c_in * h * w + index] = sum;
     }
 }
 
@@ -111,7 +113,7 @@ fn grad_weight(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups
         let r = index / k_w % k_h;
         let s = index % k_w;
         var sum = 0.0;
-        for (var image = 0u; image < n; image++) {
+        for (var image = id.z * n; image < (id.z + 1u) * n; image++) {
             // A sum of its own for each image keeps the rounding error small.
             var image_sum = 0.0;
             for (var i = 0u; i < h_out; i++) {
@@ -129,7 +131,7 @@ fn grad_weight(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups
             }
             sum += image_sum;
         }
-        grad_weight_[index] = sum;
+        grad_weight_[id.z * c_out * c_in * k_h * k_w + index] = sum;
     }
 }
 
@@ -141,13 +143,13 @@ fn grad_bias(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) 
     let o = id.x + id.y * groups.x * 64u;
     if (o < c_out) {
         var sum = 0.0;
-        for (var image = 0u; image < n; image++) {
+        for (var image = id.z * n; image < (id.z + 1u) * n; image++) {
             var image_sum = 0.0;
             for (var i = 0u; i < h_out * w_out; i++) {
                 image_sum += grad_output[(image * c_out + o) * h_out * w_out + i];
             }
             sum += image_sum;
         }
-        grad_bias_[o] = sum;
+        grad_bias_[id.z * c_out + o] = sum;
     }
 }

@@ -4,9 +4,10 @@
 // The gradients are those of a pool's windows, each at its winner (`winners`), or those of every place of the map
 // (`places`). Those that are zero, as most are behind a ReLU, cost nothing.
 //
-// Two stages: a workgroup (channel o, slice, block) owns `threads` units of 4 taps each and sums them over its slice of
-// the gradients, all images' end to end, 256 at a time from workgroup memory, into partial[slice, o, tap]; then a
-// thread an element adds the slices up, in order (`total`). A unit's 4 taps are those of 4 neighbouring channels, or,
+// Each net's arrays lie behind those of the one before. Two stages: a workgroup of net z (channel o, slice, block of taps)
+// owns `threads` units of 4 taps each and sums them over its slice of the gradients, all the net's images' end to end,
+// 256 at a time from workgroup memory, into partial[slice, o, tap]; then a thread an element adds the slices up, in order
+// (`total`). A unit's 4 taps are those of 4 neighbouring channels, or,
 // where there are fewer channels, of 4 kernel rows: what it reads beyond c_in or k_h is not written.
 
 override n: u32 = 1u;
@@ -25,6 +26,7 @@ override slope: f32 = 0.0;
 override by_channel: u32 = 0u; // 1: a unit's taps are 4 channels', 0: 4 kernel rows'
 override slice: u32 = 1u;      // gradients of a slice
 override slices: u32 = 1u;
+override blocks: u32 = 1u;     // of a channel's taps
 override threads: u32 = 64u;
 
 const CHUNK = 256u;
@@ -49,24 +51,24 @@ fn spot(image: u32, place: u32) -> vec3u {
     return vec3u(image, place / w_out - top, place % w_out - left);
 }
 
-// Gradients from `start` on of channel o: how many of a chunk there are, at most up to `end`.
-fn stage_winners(t: u32, o: u32, start: u32, end: u32) -> u32 {
+// Gradients from `start` on of the group's channel: how many of a chunk there are, at most up to `end`.
+fn stage_winners(t: u32, group: vec3u, start: u32, end: u32) -> u32 {
     let count = min(CHUNK, end - start);
     for (var e = t; e < count; e += threads) {
-        let image = (start + e) / windows;
-        let window = (image * c_out + o) * windows + (start + e) % windows;
+        let image = group.z * n + (start + e) / windows;
+        let window = (image * c_out + group.x) * windows + (start + e) % windows;
         grads[e] = grad_at(window);
         spots[e] = spot(image, u32(argmax[window]));
     }
     return count;
 }
 
-fn stage_places(t: u32, o: u32, start: u32, end: u32) -> u32 {
+fn stage_places(t: u32, group: vec3u, start: u32, end: u32) -> u32 {
     let count = min(CHUNK, end - start);
     for (var e = t; e < count; e += threads) {
-        let image = (start + e) / windows;
+        let image = group.z * n + (start + e) / windows;
         let place = (start + e) % windows;
-        grads[e] = grad[(image * c_out + o) * windows + place];
+        grads[e] = grad[(image * c_out + group.x) * windows + place];
         spots[e] = spot(image, place);
     }
     return count;
@@ -117,19 +119,21 @@ fn products(count: u32, tap: vec3u, old: vec4f) -> vec4f {
 fn element(group: vec3u, tap: vec3u, q: u32) -> u32 {
     let c = tap.x + q * by_channel;
     let r = tap.y + q * (1u - by_channel);
-    let index = (((group.y * c_out + group.x) * c_in + c) * k_h + r) * k_w + tap.z;
+    let row = (group.z * slices + group.y / blocks) * c_out + group.x;
+    let index = ((row * c_in + c) * k_h + r) * k_w + tap.z;
     return select(0xffffffffu, index, c < c_in && r < k_h);
 }
 
 // winners: input, grad_pooled, pooled, argmax -> partial
 @compute @workgroup_size(threads)
 fn winners(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
-    let tap = first_tap(group.z * threads + t);
-    let end = min((group.y + 1u) * slice, n * windows);
+    let tap = first_tap(group.y % blocks * threads + t);
+    let first = group.y / blocks * slice;
+    let end = min(first + slice, n * windows);
     var sums = vec4f();
-    for (var start = group.y * slice; start < end; start += CHUNK) {
+    for (var start = first; start < end; start += CHUNK) {
         workgroupBarrier(); // the chunk before is done with
-        let count = stage_winners(t, group.x, start, end);
+        let count = stage_winners(t, group, start, end);
         workgroupBarrier();
         sums = products(count, tap, sums);
     }
@@ -144,12 +148,13 @@ fn winners(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group
 // places: input, grad_output -> partial
 @compute @workgroup_size(threads)
 fn places(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
-    let tap = first_tap(group.z * threads + t);
-    let end = min((group.y + 1u) * slice, n * windows);
+    let tap = first_tap(group.y % blocks * threads + t);
+    let first = group.y / blocks * slice;
+    let end = min(first + slice, n * windows);
     var sums = vec4f();
-    for (var start = group.y * slice; start < end; start += CHUNK) {
+    for (var start = first; start < end; start += CHUNK) {
         workgroupBarrier();
-        let count = stage_places(t, group.x, start, end);
+        let count = stage_places(t, group, start, end);
         workgroupBarrier();
         sums = products(count, tap, sums);
     }
@@ -172,13 +177,14 @@ fn total(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) grou
     if (index < taps) {
         var sum = 0.0;
         for (var k = 0u; k < slices; k++) {
-            sum += partial_[k * taps + index];
+            sum += partial_[(id.z * slices + k) * taps + index];
         }
-        grad_weight[index] = sum;
+        grad_weight[id.z * taps + index] = sum;
     }
 }
 
-// A workgroup a channel: thread t sums gradients t, t + 256, ..., then half of the threads add the other half's sums.
+// A workgroup a channel of net z: thread t sums gradients t, t + 256, ..., then half of the threads add the other half's
+// sums.
 var<workgroup> sums_: array<f32, 256>;
 
 fn add_up(t: u32, sum: f32) -> f32 {
@@ -199,11 +205,11 @@ fn add_up(t: u32, sum: f32) -> f32 {
 fn bias_winners(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
     var sum = 0.0;
     for (var e = t; e < n * windows; e += 256u) {
-        sum += grad_at((e / windows * c_out + group.x) * windows + e % windows);
+        sum += grad_at(((group.z * n + e / windows) * c_out + group.x) * windows + e % windows);
     }
     let all = add_up(t, sum);
     if (t == 0u) {
-        grad_bias[group.x] = all;
+        grad_bias[group.z * c_out + group.x] = all;
     }
 }
 
@@ -212,10 +218,10 @@ fn bias_winners(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) 
 fn bias_places(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
     var sum = 0.0;
     for (var e = t; e < n * windows; e += 256u) {
-        sum += grad[(e / windows * c_out + group.x) * windows + e % windows];
+        sum += grad[((group.z * n + e / windows) * c_out + group.x) * windows + e % windows];
     }
     let all = add_up(t, sum);
     if (t == 0u) {
-        grad_bias[group.x] = all;
+        grad_bias[group.z * c_out + group.x] = all;
     }
 }

@@ -1,16 +1,17 @@
 // Convolution by tiles, with and without activation and max-pooling; the equations are those of conv2d.wgsl and
 // conv_block.wgsl. All of them are one correlation of planes with kernels,
 //   map[n, o, i, j] = sum_{c, r, s} kernel[o, c, r, s] plane[n, c, i + r - top, j + s - left]
-// forward the plane is the input and the kernel the weight; for grad_input the plane is the map's gradient, the kernel
+// forward the plane is the input and the kernel the weight; for the input's gradient the plane is the map's, the kernel
 // is the weight turned by half a turn with its channels swapped, and `top`, `left` are k_h - 1 - top, k_w - 1 - left.
 //
-// A workgroup owns a tile of tile_h x tile_w places of one image's map, whole windows of the pool, for 16 channels. Its
-// thread (strip, group) owns 4 places below each other for the 4 channels of its group: 16 sums in registers. In stages
-// the workgroup copies `channels` planes' patches and `kernel_rows` rows of their kernels to workgroup memory; then each
-// step down a kernel column costs a thread one number of the patch and four of the kernel for 16 multiply-adds.
-// Neighbouring threads read neighbouring numbers, and the kernel's are the same for all threads of a group. Sums run
-// over c, then s, then r, in one order.
+// Each net's arrays lie behind those of the one before. A workgroup of net z owns a tile of tile_h x tile_w places of
+// one image's map, whole windows of the pool, for 16 channels. Its thread (strip, group) owns 4 places below each other
+// for the 4 channels of its group: 16 sums in registers. In stages the workgroup copies `channels` planes' patches and
+// `kernel_rows` rows of their kernels to workgroup memory; then each step down a kernel column costs a thread one number
+// of the patch and four of the kernel for 16 multiply-adds. Neighbouring threads read neighbouring numbers, and the
+// kernel's are the same for all threads of a group. Sums run over c, then s, then r, in one order.
 
+override n: u32 = 1u;          // images of a net
 override c_in: u32 = 1u;       // planes
 override h: u32 = 1u;
 override w: u32 = 1u;
@@ -19,6 +20,7 @@ override k_h: u32 = 1u;
 override k_w: u32 = 1u;
 override top: u32 = 0u;
 override left: u32 = 0u;
+override turned: u32 = 0u;     // 1: the kernel is the weight turned
 override h_out: u32 = 1u;      // the map
 override w_out: u32 = 1u;
 override pool_h: u32 = 1u;
@@ -46,8 +48,9 @@ struct Sums {
     d: vec4f,
 }
 
-// What is where: the tile's image and first place, and the first of its channels.
+// What is where: the tile's net, its image among those of all nets, its first place, and the first of its channels.
 struct Tile {
+    net: u32,
     image: u32,
     i: u32,
     j: u32,
@@ -69,7 +72,10 @@ fn patch_w() -> u32 {
 // Tiles count from left to right and down; only the part of the map that the pool sees has any.
 fn tile_of(group: vec3u) -> Tile {
     let across = (w_out / pool_w * pool_w + tile_w - 1u) / tile_w;
-    return Tile(group.y, group.x / across * tile_h, group.x % across * tile_w, group.z * 4u * GROUPS);
+    let blocks = (c_out + 4u * GROUPS - 1u) / (4u * GROUPS);
+    let image = group.z * n + group.y / blocks;
+    let o = group.y % blocks * 4u * GROUPS;
+    return Tile(group.z, image, group.x / across * tile_h, group.x % across * tile_w, o);
 }
 
 // One stage's products, from `rows` kernel rows of `planes` planes.
@@ -104,44 +110,33 @@ fn multiply(t: u32, planes: u32, rows: u32, old: Sums) -> Sums {
     return sums;
 }
 
-// forward: input, weight -> map;  forward_bias: input, weight, bias -> map
+// forward: input, weight -> map;  forward_bias: also reads bias
 @group(0) @binding(0) var<storage, read> input: array<f32>;
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(2) var<storage, read_write> map_: array<f32>;
-@group(0) @binding(3) var<storage, read_write> map_bias: array<f32>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
 
-// The kernels of `planes` planes from c0 on, rows from r0 on, as `weight [c_out, c_in, k_h, k_w]` has them.
-fn stage_kernel(t: u32, o: u32, c0: u32, r0: u32, planes: u32, rows: u32) {
-    for (var e = t; e < planes * kernel_rows * k_w * GROUPS; e += threads) {
-        let tap = e / GROUPS;
-        let c = c0 + tap / (kernel_rows * k_w);
-        let r = r0 + tap / k_w % kernel_rows;
-        var k = vec4f();
-        if (tap / k_w % kernel_rows < rows) {
-            for (var q = 0u; q < 4u; q++) {
-                let channel = o + e % GROUPS * 4u + q;
-                if (channel < c_out) {
-                    k[q] = weight[((channel * c_in + c) * k_h + r) * k_w + tap % k_w];
-                }
-            }
-        }
-        kernel[e] = k;
+// Where the kernel from plane c to a channel has its tap (r, s): in weight [c_out, c_in, k_h, k_w], or, turned by half a
+// turn, in weight [c_in, c_out, k_h, k_w].
+fn tap_at(net: u32, channel: u32, c: u32, r: u32, s: u32) -> u32 {
+    if (turned == 1u) {
+        return (((net * c_in + c) * c_out + channel) * k_h + k_h - 1u - r) * k_w + k_w - 1u - s;
     }
+    return (((net * c_out + channel) * c_in + c) * k_h + r) * k_w + s;
 }
 
-// The same turned by half a turn, from a weight [c_in, c_out, k_h, k_w] in this file's names.
-fn stage_turned(t: u32, o: u32, c0: u32, r0: u32, planes: u32, rows: u32) {
+// The kernels of `planes` planes from c0 on, rows from r0 on.
+fn stage_kernel(t: u32, tile: Tile, c0: u32, r0: u32, planes: u32, rows: u32) {
     for (var e = t; e < planes * kernel_rows * k_w * GROUPS; e += threads) {
         let tap = e / GROUPS;
         let c = c0 + tap / (kernel_rows * k_w);
-        let r = r0 + tap / k_w % kernel_rows;
+        let r = tap / k_w % kernel_rows;
         var k = vec4f();
-        if (tap / k_w % kernel_rows < rows) {
+        if (r < rows) {
             for (var q = 0u; q < 4u; q++) {
-                let channel = o + e % GROUPS * 4u + q;
+                let channel = tile.o + e % GROUPS * 4u + q;
                 if (channel < c_out) {
-                    k[q] = weight[((c * c_out + channel) * k_h + k_h - 1u - r) * k_w + k_w - 1u - tap % k_w];
+                    k[q] = weight[tap_at(tile.net, channel, c, r0 + r, tap % k_w)];
                 }
             }
         }
@@ -173,7 +168,7 @@ fn correlate(t: u32, tile: Tile) -> Sums {
         for (var r0 = 0u; r0 < k_h; r0 += kernel_rows) {
             let rows = min(kernel_rows, k_h - r0);
             workgroupBarrier(); // the stage before is done with the memory
-            stage_kernel(t, tile.o, c0, r0, planes, rows);
+            stage_kernel(t, tile, c0, r0, planes, rows);
             stage_input(t, tile, c0, r0, planes);
             workgroupBarrier();
             sums = multiply(t, planes, rows, sums);
@@ -200,35 +195,33 @@ fn element(t: u32, tile: Tile, p: u32, q: u32) -> u32 {
     return select(0xffffffffu, ((tile.image * c_out + o) * h_out + tile.i + at.x) * w_out + tile.j + at.y, inside);
 }
 
-@compute @workgroup_size(threads)
-fn forward(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
-    let tile = tile_of(group);
-    let sums = correlate(t, tile);
+fn store(t: u32, tile: Tile, sums: Sums, biases: vec4f) {
     for (var e = 0u; e < 16u; e++) {
         let index = element(t, tile, e / 4u, e % 4u);
         if (index != 0xffffffffu) {
-            map_[index] = place_sums(sums, e / 4u)[e % 4u];
+            map_[index] = place_sums(sums, e / 4u)[e % 4u] + biases[e % 4u];
         }
     }
+}
+
+@compute @workgroup_size(threads)
+fn forward(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
+    let tile = tile_of(group);
+    store(t, tile, correlate(t, tile), vec4f());
 }
 
 @compute @workgroup_size(threads)
 fn forward_bias(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
     let tile = tile_of(group);
-    let sums = correlate(t, tile);
-    for (var e = 0u; e < 16u; e++) {
-        let index = element(t, tile, e / 4u, e % 4u);
-        if (index != 0xffffffffu) {
-            map_bias[index] = place_sums(sums, e / 4u)[e % 4u] + bias[index / (h_out * w_out) % c_out];
-        }
-    }
+    let o = vec4u(0u, 1u, 2u, 3u) + tile.o + t / (threads / GROUPS) * 4u;
+    let at = min(o, vec4u(c_out - 1u)) + tile.net * c_out;
+    store(t, tile, correlate(t, tile), vec4f(bias[at.x], bias[at.y], bias[at.z], bias[at.w]));
 }
 
-// block: input, weight -> pooled, argmax;  block_bias: input, weight, bias -> pooled, argmax
+// block: input, weight -> pooled, argmax;  block_bias: also reads bias
 @group(0) @binding(2) var<storage, read_write> pooled: array<f32>;
 @group(0) @binding(3) var<storage, read_write> argmax: array<f32>;
-@group(0) @binding(3) var<storage, read_write> pooled_bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> argmax_bias: array<f32>;
+@group(0) @binding(4) var<storage, read> block_bias_: array<f32>;
 
 fn activate(x: f32) -> f32 {
     if (saturating == 1u) {
@@ -253,7 +246,7 @@ fn lay_out(t: u32, q: u32, sums: Sums) {
 struct Winner {
     value: f32,
     place: u32,   // in the map's plane
-    channel: u32,
+    channel: u32, // among those of all nets
     index: u32,   // in pooled and argmax; the largest number if there is no such window
 }
 
@@ -280,7 +273,7 @@ fn find(e: u32, q: u32, tile: Tile) -> Winner {
     let inside = o < c_out && y < h_out / pool_h && x < w_out / pool_w;
     let index = ((tile.image * c_out + o) * (h_out / pool_h) + y) * (w_out / pool_w) + x;
     let at = (tile.i + i + place / pool_w) * w_out + tile.j + j + place % pool_w;
-    return Winner(best, at, o, select(0xffffffffu, index, inside));
+    return Winner(best, at, tile.net * c_out + o, select(0xffffffffu, index, inside));
 }
 
 fn windows() -> u32 {
@@ -312,43 +305,18 @@ fn block_bias(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) gr
         for (var e = t; e < windows(); e += threads) {
             let winner = find(e, q, tile);
             if (winner.index != 0xffffffffu) {
-                pooled_bias[winner.index] = activate(winner.value + bias[winner.channel]);
-                argmax_bias[winner.index] = f32(winner.place);
+                pooled[winner.index] = activate(winner.value + block_bias_[winner.channel]);
+                argmax[winner.index] = f32(winner.place);
             }
         }
     }
 }
 
-// grad_input: grad_output (as `input`), weight -> grad_input (as `map_`)
-@compute @workgroup_size(threads)
-fn grad_input(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
-    let tile = tile_of(group);
-    var sums = Sums();
-    for (var c0 = 0u; c0 < c_in; c0 += channels) {
-        let planes = min(channels, c_in - c0);
-        for (var r0 = 0u; r0 < k_h; r0 += kernel_rows) {
-            let rows = min(kernel_rows, k_h - r0);
-            workgroupBarrier();
-            stage_turned(t, tile.o, c0, r0, planes, rows);
-            stage_input(t, tile, c0, r0, planes);
-            workgroupBarrier();
-            sums = multiply(t, planes, rows, sums);
-        }
-    }
-    for (var e = 0u; e < 16u; e++) {
-        let index = element(t, tile, e / 4u, e % 4u);
-        if (index != 0xffffffffu) {
-            map_[index] = place_sums(sums, e / 4u)[e % 4u];
-        }
-    }
-}
-
-// block_grad_input: grad_pooled, weight, pooled, argmax -> grad_input; pool and activation are the block's, h and w
-// its map's, and this correlation itself has no pool.
+// block_grad_input: grad_pooled, weight, pooled, argmax -> grad_input (as `map_`); pool and activation are the block's, h
+// and w its map's, and this correlation itself has no pool.
 @group(0) @binding(0) var<storage, read> grad_pooled: array<f32>;
-@group(0) @binding(2) var<storage, read> block_pooled: array<f32>;
-@group(0) @binding(3) var<storage, read> block_argmax: array<f32>;
-@group(0) @binding(4) var<storage, read_write> grad_input_: array<f32>;
+@group(0) @binding(3) var<storage, read> block_pooled: array<f32>;
+@group(0) @binding(4) var<storage, read> block_argmax: array<f32>;
 
 override window_h: u32 = 1u; // the block's pool
 override window_w: u32 = 1u;
@@ -381,16 +349,11 @@ fn block_grad_input(@builtin(local_invocation_index) t: u32, @builtin(workgroup_
         for (var r0 = 0u; r0 < k_h; r0 += kernel_rows) {
             let rows = min(kernel_rows, k_h - r0);
             workgroupBarrier();
-            stage_turned(t, tile.o, c0, r0, planes, rows);
+            stage_kernel(t, tile, c0, r0, planes, rows);
             stage_winners(t, tile, c0, r0, planes);
             workgroupBarrier();
             sums = multiply(t, planes, rows, sums);
         }
     }
-    for (var e = 0u; e < 16u; e++) {
-        let index = element(t, tile, e / 4u, e % 4u);
-        if (index != 0xffffffffu) {
-            grad_input_[index] = place_sums(sums, e / 4u)[e % 4u];
-        }
-    }
+    store(t, tile, sums, vec4f());
 }

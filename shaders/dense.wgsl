@@ -1,6 +1,7 @@
 // Dense layer: output[n, o] = bias[o] + sum_i weight[o, i] input[n, i], and its gradients:
 //   grad_input = grad_output weight;  grad_weight = grad_output^T input;  grad_bias[o] = sum_n grad_output[n, o]
-// input [n, n_in], weight [n_out, n_in], output [n, n_out], row-major; one thread owns one element written.
+// input [n, n_in], weight [n_out, n_in], output [n, n_out], row-major, each net's behind the one before;
+// one thread owns one element written for net z.
 
 override n: u32 = 1u;
 override n_in: u32 = 1u;
@@ -16,13 +17,13 @@ override n_out: u32 = 1u;
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let index = id.x + id.y * groups.x * 64u;
     if (index < n * n_out) {
-        let row = index / n_out;
-        let o = index % n_out;
+        let row = id.z * n + index / n_out;
+        let o = id.z * n_out + index % n_out;
         var sum = 0.0;
         for (var i = 0u; i < n_in; i++) {
             sum += weight[o * n_in + i] * input[row * n_in + i];
         }
-        output[index] = sum + bias[o];
+        output[id.z * n * n_out + index] = sum + bias[o];
     }
 }
 
@@ -34,13 +35,13 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
 fn grad_input(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let index = id.x + id.y * groups.x * 64u;
     if (index < n * n_in) {
-        let row = index / n_in;
+        let row = id.z * n + index / n_in;
         let i = index % n_in;
         var sum = 0.0;
         for (var o = 0u; o < n_out; o++) {
-            sum += grad_output[row * n_out + o] * weight[o * n_in + i];
+            sum += grad_output[row * n_out + o] * weight[(id.z * n_out + o) * n_in + i];
         }
-        grad_input_[index] = sum;
+        grad_input_[row * n_in + i] = sum;
     }
 }
 
@@ -55,10 +56,10 @@ fn grad_weight(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups
         let o = index / n_in;
         let i = index % n_in;
         var sum = 0.0;
-        for (var row = 0u; row < n; row++) {
+        for (var row = id.z * n; row < (id.z + 1u) * n; row++) {
             sum += grad_output[row * n_out + o] * x[row * n_in + i];
         }
-        grad_weight_[index] = sum;
+        grad_weight_[id.z * n_out * n_in + index] = sum;
     }
 }
 
@@ -70,9 +71,9 @@ fn grad_bias(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) 
     let o = id.x + id.y * groups.x * 64u;
     if (o < n_out) {
         var sum = 0.0;
-        for (var row = 0u; row < n; row++) {
+        for (var row = id.z * n; row < (id.z + 1u) * n; row++) {
             sum += grad_output[row * n_out + o];
         }
-        grad_bias_[o] = sum;
+        grad_bias_[id.z * n_out + o] = sum;
     }
 }

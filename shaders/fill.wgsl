@@ -1,5 +1,5 @@
 // A constant array: output = value.
-// The array is flat; one thread owns one element.
+// The array is flat, each net's behind the one before; one thread owns one element of net z.
 
 override len: u32 = 1u;
 override value: f32 = 0.0;
@@ -10,6 +10,6 @@ override value: f32 = 0.0;
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let i = id.x + id.y * groups.x * 64u;
     if (i < len) {
-        output[i] = value;
+        output[id.z * len + i] = value;
     }
 }

@@ -1,6 +1,8 @@
 // L1 penalty: output = lambda * sum |x|;   dx = lambda * sign(x) * dy.
-// forward, for few elements: one workgroup; thread t sums the elements t, t + 256, ..., then thread 0 the 256 partial sums, in order.
-// grad_input: one thread owns one element.
+// Each net's arrays lie behind those of the one before.
+// forward, for few elements: one workgroup for net z; thread t sums the elements t, t + 256, ..., then thread 0 the 256
+// partial sums, in order.
+// grad_input: one thread owns one element of net z.
 
 override len: u32 = 1u;
 override lambda: f32 = 1.0;
@@ -11,10 +13,10 @@ override lambda: f32 = 1.0;
 var<workgroup> partial_sum: array<f32, 256>;
 
 @compute @workgroup_size(256)
-fn forward(@builtin(local_invocation_index) t: u32) {
+fn forward(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
     var sum = 0.0;
     for (var i = t; i < len; i += 256u) {
-        sum += abs(x[i]);
+        sum += abs(x[group.z * len + i]);
     }
     partial_sum[t] = sum;
     workgroupBarrier();
@@ -23,7 +25,7 @@ fn forward(@builtin(local_invocation_index) t: u32) {
         for (var k = 0u; k < 256u; k++) {
             total += partial_sum[k];
         }
-        output[0] = lambda * total;
+        output[group.z] = lambda * total;
     }
 }
 
@@ -35,7 +37,7 @@ override parts: u32 = 1u;
 fn part(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
     var sum = 0.0;
     for (var i = group.x * 256u + t; i < len; i += parts * 256u) {
-        sum += abs(x[i]);
+        sum += abs(x[group.z * len + i]);
     }
     partial_sum[t] = sum;
     for (var half = 128u; half > 0u; half /= 2u) {
@@ -45,7 +47,7 @@ fn part(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: v
         }
     }
     if (t == 0u) {
-        output[group.x] = partial_sum[0];
+        output[group.z * parts + group.x] = partial_sum[0];
     }
 }
 
@@ -57,6 +59,7 @@ fn part(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: v
 fn grad_input(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let i = id.x + id.y * groups.x * 64u;
     if (i < len) {
-        grad_input_[i] = lambda * sign(x[i]) * grad_output[0];
+        let at = id.z * len + i;
+        grad_input_[at] = lambda * sign(x[at]) * grad_output[id.z];
     }
 }

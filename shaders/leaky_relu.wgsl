@@ -1,5 +1,5 @@
 // LeakyReLU: y = x for x > 0, else slope * x;   dx = dy for x > 0, else slope * dy.
-// Arrays are flat; one thread owns one element.
+// Arrays are flat, each net's behind the one before; one thread owns one element of net z.
 
 override len: u32 = 1u;
 override slope: f32 = 0.0;
@@ -12,8 +12,9 @@ override slope: f32 = 0.0;
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let i = id.x + id.y * groups.x * 64u;
     if (i < len) {
-        let x = input[i];
-        output[i] = select(slope * x, x, x > 0.0);
+        let at = id.z * len + i;
+        let x = input[at];
+        output[at] = select(slope * x, x, x > 0.0);
     }
 }
 
@@ -25,7 +26,8 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
 fn grad_input(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let i = id.x + id.y * groups.x * 64u;
     if (i < len) {
-        let dy = grad_output[i];
-        grad_input_[i] = select(slope * dy, dy, input[i] > 0.0);
+        let at = id.z * len + i;
+        let dy = grad_output[at];
+        grad_input_[at] = select(slope * dy, dy, input[at] > 0.0);
     }
 }

@@ -1,6 +1,7 @@
 // Max-pooling with stride = window: output = max over the window, argmax = its first winner's place h * W + w in the plane.
 // grad_input: each input element takes its window's gradient if it is the winner, else 0.
-// input [planes, h, w], output and argmax [planes, h / k_h, w / k_w]; one thread owns one element written.
+// input [planes, h, w], output and argmax [planes, h / k_h, w / k_w]; each net's planes behind those
+// of the one before; one thread owns one element written for net z.
 
 override planes: u32 = 1u;
 override h: u32 = 1u;
@@ -19,7 +20,7 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
     let out_w = w / k_w;
     let index = id.x + id.y * groups.x * 64u;
     if (index < planes * out_h * out_w) {
-        let plane = index / (out_h * out_w);
+        let plane = id.z * planes + index / (out_h * out_w);
         let i = index / out_w % out_h;
         let j = index % out_w;
         let first = i * k_h * w + j * k_w;
@@ -34,8 +35,9 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
                 }
             }
         }
-        output[index] = best;
-        argmax[index] = f32(place);
+        let at = id.z * planes * out_h * out_w + index;
+        output[at] = best;
+        argmax[at] = f32(place);
     }
 }
 
@@ -50,7 +52,7 @@ fn grad_input(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups)
     let out_w = w / k_w;
     let index = id.x + id.y * groups.x * 64u;
     if (index < planes * h * w) {
-        let plane = index / (h * w);
+        let plane = id.z * planes + index / (h * w);
         let place = index % (h * w);
         let i = place / w / k_h;
         let j = place % w / k_w;
@@ -61,6 +63,6 @@ fn grad_input(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups)
                 grad = grad_output[window];
             }
         }
-        grad_input_[index] = grad;
+        grad_input_[id.z * planes * h * w + index] = grad;
     }
 }

@@ -1,9 +1,9 @@
 // Softmax and cross-entropy, averaged over the rows whose label is not negative:
 //   p[n, k] = exp(z[n, k] - max z[n]) / sum;   loss = -(1/B) sum_n log p[n, label[n]]
 //   dz[n, k] = (p[n, k] - [k = label[n]]) / B * dloss
-// logits and probabilities [n, k], labels [n], loss and correct [1].
-// forward: one workgroup; thread t owns the rows t, t + 64, ...; thread 0 adds the 64 partial sums, in order.
-// grad_logits: one thread owns one element.
+// logits and probabilities [n, k], labels [n], loss and correct [1], each net's behind the one before.
+// forward: one workgroup for net z; thread t owns the rows t, t + 64, ...; thread 0 adds the 64 partial sums, in order.
+// grad_logits: one thread owns one element of net z.
 
 override n: u32 = 1u;
 override k: u32 = 1u;
@@ -18,9 +18,9 @@ override k: u32 = 1u;
 var<workgroup> partial_sum: array<vec3f, 64>; // loss, rows, correct
 
 @compute @workgroup_size(64)
-fn forward(@builtin(local_invocation_index) t: u32) {
+fn forward(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
     var sum = vec3f(0.0);
-    for (var row = t; row < n; row += 64u) {
+    for (var row = group.z * n + t; row < (group.z + 1u) * n; row += 64u) {
         let z = row * k;
         var best = 0u;
         for (var i = 1u; i < k; i++) {
@@ -48,8 +48,8 @@ fn forward(@builtin(local_invocation_index) t: u32) {
         for (var i = 0u; i < 64u; i++) {
             all += partial_sum[i];
         }
-        loss[0] = all.x / max(all.y, 1.0);
-        correct[0] = all.z;
+        loss[group.z] = all.x / max(all.y, 1.0);
+        correct[group.z] = all.z;
     }
 }
 
@@ -64,11 +64,12 @@ fn grad_logits(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups
     if (i < n * k) {
         var rows = 0.0;
         for (var row = 0u; row < n; row++) {
-            rows += select(0.0, 1.0, labels[row] >= 0.0);
+            rows += select(0.0, 1.0, labels[id.z * n + row] >= 0.0);
         }
-        let label = labels[i / k];
+        let at = id.z * n * k + i;
+        let label = labels[at / k];
         let one = select(0.0, 1.0, f32(i % k) == label);
-        let dz = (p[i] - one) / max(rows, 1.0) * grad_output[0];
-        grad_logits_[i] = select(dz, 0.0, label < 0.0);
+        let dz = (p[at] - one) / max(rows, 1.0) * grad_output[id.z];
+        grad_logits_[at] = select(dz, 0.0, label < 0.0);
     }
 }

@@ -1,5 +1,5 @@
 // tanh: y = tanh(x);   dx = (1 - y^2) * dy.
-// Arrays are flat; one thread owns one element.
+// Arrays are flat, each net's behind the one before; one thread owns one element of net z.
 
 override len: u32 = 1u;
 
@@ -11,8 +11,9 @@ override len: u32 = 1u;
 fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let i = id.x + id.y * groups.x * 64u;
     if (i < len) {
+        let at = id.z * len + i;
         // Drivers compute tanh from exp, which overflows for large |x|; beyond 10 the result is 1 in f32.
-        output[i] = tanh(clamp(input[i], -10.0, 10.0));
+        output[at] = tanh(clamp(input[at], -10.0, 10.0));
     }
 }
 
@@ -25,6 +26,7 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
 fn grad_input(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
     let i = id.x + id.y * groups.x * 64u;
     if (i < len) {
-        grad_input_[i] = (1.0 - y[i] * y[i]) * grad_output[i];
+        let at = id.z * len + i;
+        grad_input_[at] = (1.0 - y[at] * y[at]) * grad_output[at];
     }
 }

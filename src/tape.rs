@@ -128,7 +128,26 @@ pub enum Bind {
     ScratchRead(usize),
 }
 
-/// One GPU dispatch, as data. Group 0 holds what it binds, in order; group 1 holds [`Step`].
+impl Bind {
+    /// True if it is only read.
+    pub fn is_read_only(self) -> bool {
+        matches!(self, Bind::Read(_) | Bind::Old(_) | Bind::ScratchRead(_))
+    }
+
+    /// The value of `node` that it is, unless it is scratch memory.
+    pub fn value(self, node: &Node) -> Option<Var> {
+        match self {
+            Bind::Read(i) => Some(node.reads[i]),
+            Bind::Write(i) | Bind::Old(i) => Some(node.writes[i]),
+            Bind::Scratch(_) | Bind::ScratchRead(_) => None,
+        }
+    }
+}
+
+/// One GPU dispatch, as data. Group 0 holds what it binds, in order; group 1 holds a [`Step`] for each net.
+///
+/// Several nets may run side by side: the grid's z dimension counts them, and each binding holds their arrays end to
+/// end. A kernel of z = r touches the r-th array of each binding and the r-th step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch {
     /// The file.
@@ -139,8 +158,8 @@ pub struct Dispatch {
     pub constants: Vec<(&'static str, f64)>,
     /// What is bound; nothing said: the node's reads, then its writes.
     pub binds: Vec<Bind>,
-    /// Workgroups along x, y and z.
-    pub groups: [u32; 3],
+    /// Workgroups along x and y, of each net.
+    pub groups: [u32; 2],
 }
 
 impl Dispatch {
@@ -149,8 +168,8 @@ impl Dispatch {
     /// Groups along x before y is used; 65,535 a dimension is WebGPU's limit.
     const ROW: usize = 32_768;
 
-    /// A kernel of so many workgroups along x, y and z.
-    pub fn grid(shader: Shader, entry: &'static str, constants: Vec<(&'static str, f64)>, groups: [usize; 3]) -> Self {
+    /// A kernel of so many workgroups along x and y.
+    pub fn grid(shader: Shader, entry: &'static str, constants: Vec<(&'static str, f64)>, groups: [usize; 2]) -> Self {
         // More than u32 holds is more than any device takes: the executor says so.
         let groups = groups.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         Dispatch { shader, entry, constants, binds: Vec::new(), groups }
@@ -160,12 +179,21 @@ impl Dispatch {
     pub fn linear(shader: Shader, entry: &'static str, constants: Vec<(&'static str, f64)>, threads: usize) -> Self {
         let groups = threads.div_ceil(Self::WORKGROUP).max(1);
         let x = groups.min(Self::ROW);
-        Dispatch::grid(shader, entry, constants, [x, groups.div_ceil(x), 1])
+        Dispatch::grid(shader, entry, constants, [x, groups.div_ceil(x)])
     }
 
     /// A kernel of one workgroup, for reductions to a few numbers.
     pub fn single(shader: Shader, entry: &'static str, constants: Vec<(&'static str, f64)>) -> Self {
-        Dispatch::grid(shader, entry, constants, [1, 1, 1])
+        Dispatch::grid(shader, entry, constants, [1, 1])
+    }
+
+    /// What is bound for `node`, in order.
+    pub fn bound(&self, node: &Node) -> Vec<Bind> {
+        if self.binds.is_empty() {
+            let reads = (0..node.reads.len()).map(Bind::Read);
+            return reads.chain((0..node.writes.len()).map(Bind::Write)).collect();
+        }
+        self.binds.clone()
     }
 
     /// The same, binding these.
@@ -203,7 +231,7 @@ pub trait Op: Any + fmt::Debug + Send + Sync {
         self.gpu()
     }
 
-    /// Memory that the GPU kernels need beside the values, in floats: [`Bind::Scratch`] names it by its place here.
+    /// Memory that the GPU kernels need beside the values, in floats a net: [`Bind::Scratch`] names it by its place here.
     /// Nodes share it, so that it holds nothing from one to the next.
     fn scratch(&self) -> Vec<usize> {
         Vec::new()

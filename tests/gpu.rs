@@ -6,7 +6,7 @@ mod common;
 
 use std::sync::Arc;
 
-use genregrad::device::gpu::Gpu;
+use genregrad::device::gpu::{Gpu, NETS};
 use genregrad::error::Result;
 use genregrad::run::gpu::Executor;
 use genregrad::tape::{Bind, Dispatch, Gradient, Op, Shader, Step, Tape};
@@ -129,16 +129,17 @@ fn a_linear_grid_reaches_every_element_once_rows_are_folded() {
 const STEP: Shader = Shader {
     file: "test-step.wgsl",
     source: "
-        struct Step { step: u32, seed: u32, learning_rate: f32, correction1: f32, correction2: f32 }
+        struct Step { @align(16) step: u32, seed: u32, learning_rate: f32, correction1: f32, correction2: f32 }
         @group(0) @binding(0) var<storage, read_write> result: array<u32>;
-        @group(1) @binding(0) var<uniform> now: Step;
+        @group(1) @binding(0) var<uniform> steps: array<Step, 16>;
         @compute @workgroup_size(1)
-        fn show() {
-            result[0] = now.step;
-            result[1] = now.seed;
-            result[2] = bitcast<u32>(now.learning_rate);
-            result[3] = bitcast<u32>(now.correction1);
-            result[4] = bitcast<u32>(now.correction2);
+        fn show(@builtin(workgroup_id) group: vec3u) {
+            let now = steps[group.z];
+            result[5u * group.z] = now.step;
+            result[5u * group.z + 1u] = now.seed;
+            result[5u * group.z + 2u] = bitcast<u32>(now.learning_rate);
+            result[5u * group.z + 3u] = bitcast<u32>(now.correction1);
+            result[5u * group.z + 4u] = bitcast<u32>(now.correction2);
         }",
 };
 
@@ -147,10 +148,15 @@ fn each_step_sees_its_own_uniform() {
     let Some(gpu) = common::gpu() else { return };
     let mut tape = Tape::new();
     let out = tape.one(op(5, vec![Dispatch::single(STEP, "show", vec![])]), &[]).unwrap();
-    let mut executor = Executor::new(&tape, &gpu).unwrap();
-    for number in [1, 2, 70_000] {
-        let step = Step::new(number, 0xdead_0000 + number, 1e-3 / f64::from(number), (0.9, 0.999));
-        executor.step(&step).unwrap();
+    let mut executors = Executor::several(&tape, &gpu, NETS).unwrap();
+    assert!(Executor::several(&tape, &gpu, NETS + 1).is_err());
+    let steps: Vec<Step> = (1..=NETS as u32)
+        .map(|number| Step::new(number * number * 300, 0xdead_0000 + number, 1e-3 / f64::from(number), (0.9, 0.999)))
+        .collect();
+    for (executor, step) in executors.iter_mut().zip(&steps) {
+        executor.step(step).unwrap();
+    }
+    for (executor, step) in executors.iter_mut().zip(&steps) {
         let expected = [
             step.step,
             step.seed,
@@ -292,6 +298,48 @@ fn a_data_set_on_the_device_feeds_the_steps() {
     }
 }
 
+/// Nets of a thread each: their own data, their own number of steps, now and then a look at what there is. Nobody waits
+/// for one that has left.
+#[test]
+fn nets_side_by_side_go_their_own_ways() {
+    let Some(gpu) = common::gpu() else { return };
+    let sum = Shader {
+        file: "test-sum.wgsl",
+        source: "
+            @group(0) @binding(0) var<storage, read> x: array<f32>;
+            @group(0) @binding(1) var<storage, read_write> sum: array<f32>;
+            @compute @workgroup_size(1)
+            fn add(@builtin(workgroup_id) group: vec3u) { sum[group.z] += x[2u * group.z] + x[2u * group.z + 1u]; }",
+    };
+    let mut tape = Tape::new();
+    let (x, total) = (tape.input("x", [2, 1]), tape.state("sum", [1]));
+    let add = Test { in_place: true, ..op(1, vec![Dispatch::single(sum, "add", vec![])]) };
+    tape.update(add, &[x], &[total]).unwrap();
+    let executors = Executor::several(&tape, &gpu, 4).unwrap();
+    std::thread::scope(|scope| {
+        for (net, mut executor) in executors.into_iter().enumerate() {
+            scope.spawn(move || {
+                // Rows 1, 2, ... of which the last batch has but one.
+                let rows: Vec<f32> = (0..=20 * net).map(|row| (row + 1 + 1000 * net) as f32).collect();
+                let order: Vec<u32> = (0..rows.len() as u32).rev().collect();
+                let feed = executor.feed(&[(x, &rows, 0.0)], 2, rows.len()).unwrap();
+                let mut expected = 0.0;
+                for _ in 0..=2 * net {
+                    executor.order(&feed, &order).unwrap();
+                    for first in (0..rows.len()).step_by(2) {
+                        executor.step_from(&feed, first, &NO_STEP).unwrap();
+                    }
+                    expected += rows.iter().sum::<f32>();
+                    assert_eq!(executor.read(total).unwrap(), [expected], "net {net}");
+                }
+                executor.write(x, &[0.25, 0.5]).unwrap();
+                executor.step(&NO_STEP).unwrap();
+                assert_eq!(executor.read(total).unwrap(), [expected + 0.75], "net {net}");
+            });
+        }
+    });
+}
+
 #[test]
 fn scratch_memory_and_old_values_are_bound_as_asked() {
     let Some(gpu) = common::gpu() else { return };
@@ -372,11 +420,11 @@ fn what_exceeds_the_device_is_an_error_with_a_remedy() {
     assert!(message.contains("spectra") && message.contains("smaller batch"), "{message}");
 
     let mut dispatch = Dispatch::linear(COUNT, "count", vec![], 1);
-    dispatch.groups = [70_000, 1, 1];
+    dispatch.groups = [70_000, 1];
     let mut tape = Tape::new();
     tape.push(op(1, vec![dispatch]), &[]).unwrap();
     let message = Executor::new(&tape, &gpu).unwrap_err().to_string();
-    assert!(message.contains("[70000, 1, 1]") && message.contains("smaller batch"), "{message}");
+    assert!(message.contains("70000 x 1 workgroups") && message.contains("smaller batch"), "{message}");
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Op for Product {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        let groups = [self.size / (TILE / 2), self.size / TILE, 1];
+        let groups = [self.size / (TILE / 2), self.size / TILE];
         vec![Dispatch::grid(shader!("peak.wgsl"), "product", vec![("size", self.size as f64)], groups)]
     }
 

@@ -31,6 +31,9 @@ pub struct Gpu {
     pipelines: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
 }
 
+/// Nets that can run side by side: so many steps the shaders' uniform holds.
+pub const NETS: usize = 16;
+
 /// What makes a pipeline: the text, its entry point, its constants (bits), and which of its bindings are only read.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
@@ -246,9 +249,9 @@ impl Gpu {
         let errors: Vec<wgpu::Error> = scopes.into_iter().rev().filter_map(|scope| block_on(scope.pop())).collect();
         match errors.first() {
             None => Ok(made),
-            Some(wgpu::Error::OutOfMemory { .. }) => {
-                Err(Error::Device(format!("{what}: out of GPU memory; use a smaller batch or --device cpu")))
-            }
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::Device(format!(
+                "{what}: out of GPU memory; use a smaller batch, fewer nets at once or --device cpu"
+            ))),
             Some(error) => Err(Error::Device(format!("{what}: {}", explain(error)))),
         }
     }

@@ -80,6 +80,14 @@ impl Device {
         }
     }
 
+    /// Nets that can train side by side on it, each in a fraction of the time.
+    pub fn side_by_side(&self) -> usize {
+        match self {
+            Device::Cpu => 1,
+            Device::Gpu(_) => gpu::NETS,
+        }
+    }
+
     /// The same device with naive GPU kernels: those that the fast ones are held to.
     pub fn naive(&self) -> Device {
         match self {

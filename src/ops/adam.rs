@@ -23,7 +23,7 @@ use super::l1_penalty::{self, L1};
 use super::{CHUNK, dense_update, expect};
 use crate::error::Result;
 use crate::shader;
-use crate::tape::{Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step, Tape, Var};
+use crate::tape::{Bind, Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Adam's constants; the learning rate comes with each [`Step`].
@@ -290,7 +290,8 @@ impl Op for Penalised {
     fn gpu(&self) -> Vec<Dispatch> {
         let mut constants = self.update.constants();
         constants.push(("lambda", self.lambda));
-        vec![Dispatch::linear(shader!("adam.wgsl"), "update_penalised", constants, self.update.shape.len())]
+        let update = Dispatch::linear(shader!("adam.wgsl"), "update_penalised", constants, self.update.shape.len());
+        vec![update.binding([Bind::Read(0), Bind::Write(0), Bind::Write(1), Bind::Write(2), Bind::Read(1)])]
     }
 
     fn elementwise(&self) -> bool {

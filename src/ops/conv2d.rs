@@ -120,12 +120,22 @@ impl Conv2d {
         2 * (self.n * self.c_out * h * w * self.taps()) as u64
     }
 
-    fn dispatch(&self, entry: &'static str, threads: usize) -> Vec<Dispatch> {
+    /// The forward kernels' entry point.
+    fn entry(&self) -> &'static str {
+        if self.bias { "forward_bias" } else { "forward" }
+    }
+
+    /// What they bind: the bias, if there is one, last.
+    fn binds(&self) -> impl Iterator<Item = Bind> {
+        [Bind::Read(0), Bind::Read(1), Bind::Write(0)].into_iter().chain(self.bias.then_some(Bind::Read(2)))
+    }
+
+    fn dispatch(&self, entry: &'static str, threads: usize) -> Dispatch {
         let ((top, left), (h_out, w_out)) = (self.pad(), self.out());
         let names = ["n", "c_in", "h", "w", "c_out", "k_h", "k_w", "top", "left", "h_out", "w_out"];
         let sizes = [self.n, self.c_in, self.h, self.w, self.c_out, self.k_h, self.k_w, top, left, h_out, w_out];
         let constants = names.into_iter().zip(sizes.map(|size| size as f64)).collect();
-        vec![Dispatch::linear(shader!("conv2d.wgsl"), entry, constants, threads)]
+        Dispatch::linear(shader!("conv2d.wgsl"), entry, constants, threads)
     }
 
     /// How the gradients of weight and bias are cut for the GPU.
@@ -408,14 +418,12 @@ impl Op for Conv2d {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        let entry = if self.bias { "forward_bias" } else { "forward" };
-        let tiled = conv_tiled::correlation(entry, &self.forward(), self.n, (1, 1), vec![]);
-        tiled.map_or_else(|| self.gpu_naive(), |dispatch| vec![dispatch])
+        let tiled = conv_tiled::correlation(self.entry(), &self.forward(), self.n, (1, 1), vec![]);
+        tiled.map_or_else(|| self.gpu_naive(), |dispatch| vec![dispatch.binding(self.binds())])
     }
 
     fn gpu_naive(&self) -> Vec<Dispatch> {
-        let entry = if self.bias { "forward_bias" } else { "forward" };
-        self.dispatch(entry, self.grad_output().1.len())
+        vec![self.dispatch(self.entry(), self.grad_output().1.len()).binding(self.binds())]
     }
 
     fn flops(&self) -> u64 {
@@ -458,12 +466,13 @@ impl Op for GradInput {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        let tiled = conv_tiled::correlation("grad_input", &self.0.transposed(), self.0.n, (1, 1), vec![]);
+        let turned = vec![("turned", 1.0)];
+        let tiled = conv_tiled::correlation("forward", &self.0.transposed(), self.0.n, (1, 1), turned);
         tiled.map_or_else(|| self.gpu_naive(), |dispatch| vec![dispatch])
     }
 
     fn gpu_naive(&self) -> Vec<Dispatch> {
-        self.0.dispatch("grad_input", self.0.input().1.len())
+        vec![self.0.dispatch("grad_input", self.0.input().1.len())]
     }
 
     fn flops(&self) -> u64 {
@@ -520,7 +529,7 @@ impl Op for GradWeight {
     }
 
     fn gpu_naive(&self) -> Vec<Dispatch> {
-        self.0.dispatch("grad_weight", self.0.weight().1.len())
+        vec![self.0.dispatch("grad_weight", self.0.weight().1.len())]
     }
 
     fn scratch(&self) -> Vec<usize> {
@@ -576,7 +585,7 @@ impl Op for GradBias {
     }
 
     fn gpu_naive(&self) -> Vec<Dispatch> {
-        self.0.dispatch("grad_bias", self.0.c_out)
+        vec![self.0.dispatch("grad_bias", self.0.c_out)]
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {

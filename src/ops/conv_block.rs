@@ -213,6 +213,12 @@ impl ConvBlock {
         self.conv.n * self.conv.c_out * h * w
     }
 
+    /// What the forward kernels bind: the bias, if there is one, last.
+    fn binds(&self) -> impl Iterator<Item = Bind> {
+        let bias = self.conv.bias.then_some(Bind::Read(2));
+        [Bind::Read(0), Bind::Read(1), Bind::Write(0), Bind::Write(1)].into_iter().chain(bias)
+    }
+
     fn dispatch(&self, entry: &'static str, threads: usize) -> Dispatch {
         let Conv2d { n, c_in, h, w, c_out, k_h, k_w, .. } = self.conv;
         let ((top, left), (h_out, w_out)) = (self.conv.pad(), self.conv.out());
@@ -256,12 +262,12 @@ impl Op for ConvBlock {
         let window = (self.pool.k_h, self.pool.k_w);
         let sizes = self.conv.forward();
         let tiled = conv_tiled::correlation(entry, &sizes, self.conv.n, window, self.activation.constants());
-        tiled.map_or_else(|| self.gpu_naive(), |dispatch| vec![dispatch])
+        tiled.map_or_else(|| self.gpu_naive(), |dispatch| vec![dispatch.binding(self.binds())])
     }
 
     fn gpu_naive(&self) -> Vec<Dispatch> {
         let entry = if self.conv.bias { "forward_bias" } else { "forward" };
-        vec![self.dispatch(entry, self.pooled().len())]
+        vec![self.dispatch(entry, self.pooled().len()).binding(self.binds())]
     }
 
     fn flops(&self) -> u64 {
@@ -589,12 +595,13 @@ impl Op for Grad {
             let written = 1 + usize::from(conv.bias);
             let (k_h, k_w) = (block.pool.k_h as f64, block.pool.k_w as f64);
             let mut more = block.activation.constants();
-            more.extend([("window_h", k_h), ("window_w", k_w)]);
+            more.extend([("turned", 1.0), ("window_h", k_h), ("window_w", k_w)]);
             let Some(tiled) = conv_tiled::correlation("block_grad_input", &conv.transposed(), conv.n, (1, 1), more)
             else {
                 return self.gpu_naive();
             };
-            dispatches.push(tiled.binding([0, 4, 1, 2].map(Bind::Read).into_iter().chain([Bind::Write(written)])));
+            let [grad, weight, pooled, argmax] = [0, 4, 1, 2].map(Bind::Read);
+            dispatches.push(tiled.binding([grad, weight, Bind::Write(written), pooled, argmax]));
         }
         dispatches
     }
@@ -605,15 +612,14 @@ impl Op for Grad {
 
     fn gpu_naive(&self) -> Vec<Dispatch> {
         let (block, conv) = (&self.block, &self.block.conv);
-        let mut dispatches = vec![block.dispatch("grad_weight", conv.weight().1.len())];
-        if conv.bias {
-            dispatches.push(block.dispatch("grad_bias", conv.c_out));
-        }
-        if self.input {
-            let entry = if conv.bias { "grad_input_after_bias" } else { "grad_input" };
-            dispatches.push(block.dispatch(entry, conv.input().1.len()));
-        }
-        dispatches
+        let mut kernels = vec![("grad_weight", conv.weight().1.len())];
+        kernels.extend(conv.bias.then_some(("grad_bias", conv.c_out)));
+        kernels.extend(self.input.then(|| ("grad_input", conv.input().1.len())));
+        let reads = (0..5).map(Bind::Read);
+        let dispatch = |(written, (entry, threads))| {
+            block.dispatch(entry, threads).binding(reads.clone().chain([Bind::Write(written)]))
+        };
+        kernels.into_iter().enumerate().map(dispatch).collect()
     }
 
     fn flops(&self) -> u64 {

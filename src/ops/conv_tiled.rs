@@ -95,12 +95,13 @@ pub(super) fn correlation(
     let Correlation { c_in, h, w, c_out, k_h, k_w, top, left, h_out, w_out } = *sizes;
     let Tiling { tile_h, tile_w, channels, kernel_rows } = tiling;
     let used = (h_out / pool.0 * pool.0, w_out / pool.1 * pool.1);
-    let groups = [used.0.div_ceil(tile_h) * used.1.div_ceil(tile_w), n, c_out.div_ceil(4 * GROUPS)];
+    let groups = [used.0.div_ceil(tile_h) * used.1.div_ceil(tile_w), n * c_out.div_ceil(4 * GROUPS)];
     if groups.iter().any(|&count| count > MOST_GROUPS) {
         return None;
     }
     let threads = tiling.threads();
     let sizes = [
+        ("n", n),
         ("c_in", c_in),
         ("h", h),
         ("w", w),
@@ -168,6 +169,7 @@ impl WeightGradient {
             ("by_channel", usize::from(by_channel)),
             ("slice", slice),
             ("slices", slices),
+            ("blocks", blocks),
             ("threads", threads),
         ];
         let constants = sizes.into_iter().map(|(name, size)| (name, size as f64)).chain(more).collect();
@@ -179,7 +181,7 @@ impl WeightGradient {
         self.slices * self.elements
     }
 
-    fn grid(&self, entry: &'static str, groups: [usize; 3]) -> Dispatch {
+    fn grid(&self, entry: &'static str, groups: [usize; 2]) -> Dispatch {
         Dispatch::grid(shader!("conv_grad_weight_tiled.wgsl"), entry, self.constants.clone(), groups)
     }
 
@@ -188,7 +190,7 @@ impl WeightGradient {
         let shader = shader!("conv_grad_weight_tiled.wgsl");
         let total = Dispatch::linear(shader, "total", self.constants.clone(), self.elements);
         [
-            self.grid(entry, [self.channels, self.slices, self.blocks])
+            self.grid(entry, [self.channels, self.slices * self.blocks])
                 .binding(reads.iter().copied().chain([Bind::Scratch(0)])),
             total.binding([Bind::ScratchRead(0), Bind::Write(write)]),
         ]
@@ -197,7 +199,7 @@ impl WeightGradient {
     /// The bias's gradient: `entry` writes the node's output `write` and reads `reads`.
     pub fn bias(&self, entry: &'static str, reads: &[Bind], write: usize) -> Dispatch {
         let binds = [Bind::Write(write)].into_iter().chain(reads.iter().copied());
-        self.grid(entry, [self.channels, 1, 1]).binding(binds)
+        self.grid(entry, [self.channels, 1]).binding(binds)
     }
 }
 

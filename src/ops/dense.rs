@@ -71,14 +71,21 @@ impl Dense {
         ("grad_output", [self.n, self.o].into())
     }
 
-    fn dispatch(&self, entry: &'static str, threads: usize) -> Vec<Dispatch> {
-        let constants = vec![("n", self.n as f64), ("n_in", self.i as f64), ("n_out", self.o as f64)];
-        vec![Dispatch::linear(shader!("dense.wgsl"), entry, constants, threads)]
+    pub fn constants(&self) -> Vec<(&'static str, f64)> {
+        vec![("n", self.n as f64), ("n_in", self.i as f64), ("n_out", self.o as f64)]
     }
 
-    fn tiled(&self, entry: &'static str, groups: [usize; 3]) -> Dispatch {
-        let constants = vec![("n", self.n as f64), ("n_in", self.i as f64), ("n_out", self.o as f64)];
-        Dispatch::grid(shader!("dense_tiled.wgsl"), entry, constants, groups)
+    fn dispatch(&self, entry: &'static str, threads: usize) -> Dispatch {
+        Dispatch::linear(shader!("dense.wgsl"), entry, self.constants(), threads)
+    }
+
+    /// The naive kernel that writes the gradient of the input.
+    pub fn naive_grad_input(&self) -> Dispatch {
+        self.dispatch("grad_input", self.n * self.i)
+    }
+
+    fn tiled(&self, entry: &'static str, groups: [usize; 2]) -> Dispatch {
+        Dispatch::grid(shader!("dense_tiled.wgsl"), entry, self.constants(), groups)
     }
 
     /// Slices in which the GPU sums the gradient of the input.
@@ -93,14 +100,13 @@ impl Dense {
 
     /// The kernels that write the gradient of the input to the node's output `write`; `grad_output` is its first input.
     pub fn tiled_grad_input(&self, weight: Bind, write: usize) -> Vec<Dispatch> {
-        let groups = [self.i.div_ceil(COLUMNS), self.slices(), self.n.div_ceil(4 * TILE)];
-        let sums = self.tiled("grad_input", groups);
+        let groups = [self.i.div_ceil(COLUMNS), self.slices() * self.n.div_ceil(4 * TILE)];
+        let mut sums = self.tiled("grad_input", groups);
+        sums.constants.push(("slices", self.slices() as f64));
         if self.slices() == 1 {
             return vec![sums.binding([Bind::Read(0), weight, Bind::Write(write)])];
         }
-        let mut constants = sums.constants.clone();
-        constants.push(("slices", self.slices() as f64));
-        let total = Dispatch::linear(sums.shader, "total", constants, self.n * self.i);
+        let total = Dispatch::linear(sums.shader, "total", sums.constants.clone(), self.n * self.i);
         vec![
             sums.binding([Bind::Read(0), weight, Bind::Scratch(0)]),
             total.binding([Bind::ScratchRead(0), Bind::Write(write)]),
@@ -277,11 +283,11 @@ impl Op for Dense {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        vec![self.tiled("forward", [self.o.div_ceil(TILE), self.n.div_ceil(TILE), 1])]
+        vec![self.tiled("forward", [self.o.div_ceil(TILE), self.n.div_ceil(TILE)])]
     }
 
     fn gpu_naive(&self) -> Vec<Dispatch> {
-        self.dispatch("forward", self.n * self.o)
+        vec![self.dispatch("forward", self.n * self.o)]
     }
 
     fn flops(&self) -> u64 {
@@ -419,7 +425,7 @@ impl Op for GradInput {
     }
 
     fn gpu_naive(&self) -> Vec<Dispatch> {
-        self.0.dispatch("grad_input", self.0.n * self.0.i)
+        vec![self.0.naive_grad_input()]
     }
 
     fn scratch(&self) -> Vec<usize> {
@@ -467,11 +473,11 @@ impl Op for GradWeight {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        vec![self.0.tiled("grad_weight", [self.0.i.div_ceil(COLUMNS), self.0.o.div_ceil(TILE), 1])]
+        vec![self.0.tiled("grad_weight", [self.0.i.div_ceil(COLUMNS), self.0.o.div_ceil(TILE)])]
     }
 
     fn gpu_naive(&self) -> Vec<Dispatch> {
-        self.0.dispatch("grad_weight", self.0.o * self.0.i)
+        vec![self.0.dispatch("grad_weight", self.0.o * self.0.i)]
     }
 
     fn flops(&self) -> u64 {
@@ -509,7 +515,7 @@ impl Op for GradBias {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        self.0.dispatch("grad_bias", self.0.o)
+        vec![self.0.dispatch("grad_bias", self.0.o)]
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {

@@ -147,15 +147,11 @@ impl Op for Update {
 
     fn gpu(&self) -> Vec<Dispatch> {
         let Dense { i, o, .. } = self.sizes;
-        let penalised = self.lambda.is_some();
-        let shader = shader!("dense_update_tiled.wgsl");
-        let groups = [i.div_ceil(dense::COLUMNS), o.div_ceil(dense::TILE), 1];
-        let update = Dispatch::grid(shader, self.entries()[1], self.constants(), groups);
-        let reads = (0..2 + usize::from(penalised)).map(Bind::Read);
-        let update = update.binding(reads.chain((0..3).map(Bind::Write)));
+        let groups = [i.div_ceil(dense::COLUMNS), o.div_ceil(dense::TILE)];
+        let update = Dispatch::grid(shader!("dense_tiled.wgsl"), self.entry(), self.constants(), groups);
         // The gradient of the input comes first: it is that of the weight as it was.
         let mut dispatches = if self.grad_input { self.sizes.tiled_grad_input(Bind::Old(0), 3) } else { Vec::new() };
-        dispatches.push(update);
+        dispatches.push(update.binding(self.binds()));
         dispatches
     }
 
@@ -164,12 +160,11 @@ impl Op for Update {
     }
 
     fn gpu_naive(&self) -> Vec<Dispatch> {
-        let Dense { n, i, o } = self.sizes;
-        let names = self.entries();
-        let dispatch =
-            |entry, threads| Dispatch::linear(shader!("dense_update.wgsl"), entry, self.constants(), threads);
-        let update = dispatch(names[1], o * i);
-        if self.grad_input { vec![dispatch(names[0], n * i), update] } else { vec![update] }
+        let Dense { i, o, .. } = self.sizes;
+        let shader = shader!("dense_update.wgsl");
+        let update = Dispatch::linear(shader, self.entry(), self.constants(), o * i).binding(self.binds());
+        let grad_input = || self.sizes.naive_grad_input().binding([Bind::Read(0), Bind::Old(0), Bind::Write(3)]);
+        self.grad_input.then(grad_input).into_iter().chain([update]).collect()
     }
 
     fn flops(&self) -> u64 {
@@ -183,19 +178,21 @@ impl Op for Update {
 
 impl Update {
     fn constants(&self) -> Vec<(&'static str, f64)> {
-        let Dense { n, i, o } = self.sizes;
         let mut constants = self.settings.constants();
-        constants.extend([("n", n as f64), ("n_in", i as f64), ("n_out", o as f64)]);
+        constants.extend(self.sizes.constants());
         constants.extend(self.lambda.map(|lambda| ("lambda", lambda)));
         constants
     }
 
-    /// Entry points of the shaders: the gradient of the input, the update.
-    fn entries(&self) -> [&'static str; 2] {
-        match self.lambda {
-            None => ["grad_input", "update"],
-            Some(_) => ["grad_input_penalised", "update_penalised"],
-        }
+    /// The update's entry point.
+    fn entry(&self) -> &'static str {
+        if self.lambda.is_some() { "update_penalised" } else { "update" }
+    }
+
+    /// What it binds: the penalty's gradient, if there is one, last.
+    fn binds(&self) -> impl Iterator<Item = Bind> {
+        let penalty = self.lambda.map(|_| Bind::Read(2));
+        [Bind::Read(0), Bind::Read(1)].into_iter().chain((0..3).map(Bind::Write)).chain(penalty)
     }
 }
 

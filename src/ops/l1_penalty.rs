@@ -76,7 +76,7 @@ impl L1Penalty {
         let shader = shader!("l1_penalty.wgsl");
         let mut constants = self.constants();
         constants.push(("parts", parts as f64));
-        let part = Dispatch::grid(shader, "part", constants, [parts, 1, 1]).binding([read, Bind::Scratch(0)]);
+        let part = Dispatch::grid(shader, "part", constants, [parts, 1]).binding([read, Bind::Scratch(0)]);
         let constants = vec![("len", parts as f64), ("lambda", self.lambda)];
         vec![part, Dispatch::single(shader, "forward", constants).binding([Bind::ScratchRead(0), write])]
     }

@@ -55,13 +55,27 @@ impl Plan {
     /// [`Error::Shape`] if a parameter of the tape is missing from `params` or has another shape;
     /// [`Error::Device`] if the device cannot hold or compile the program.
     pub fn new(tape: &Tape, device: &Device, params: &Params) -> Result<Self> {
-        let executor = match device {
-            Device::Cpu => Executor::Cpu(cpu::Executor::new(tape)),
-            Device::Gpu(gpu) => Executor::Gpu(gpu::Executor::new(tape, gpu)?),
+        Ok(Plan::several(tape, device, std::slice::from_ref(params))?.remove(0))
+    }
+
+    /// Plans of `tape` for several nets, one for each of `params`. On a GPU they run side by side, and each is to have a
+    /// thread of its own: one that reads waits until the others have asked for as many steps, or were dropped.
+    ///
+    /// # Errors
+    /// As [`Plan::new`]; [`Error::Device`] for more nets than [`NETS`](crate::device::gpu::NETS) on a GPU.
+    pub fn several(tape: &Tape, device: &Device, params: &[Params]) -> Result<Vec<Self>> {
+        let executors: Vec<Executor> = match device {
+            Device::Cpu => params.iter().map(|_| Executor::Cpu(cpu::Executor::new(tape))).collect(),
+            Device::Gpu(gpu) => {
+                gpu::Executor::several(tape, gpu, params.len())?.into_iter().map(Executor::Gpu).collect()
+            }
         };
-        let mut plan = Plan { tape: tape.clone(), executor };
-        plan.set_params(params)?;
-        Ok(plan)
+        let plans = executors.into_iter().zip(params).map(|(executor, params)| {
+            let mut plan = Plan { tape: tape.clone(), executor };
+            plan.set_params(params)?;
+            Ok(plan)
+        });
+        plans.collect()
     }
 
     /// Replaces every parameter.
@@ -104,7 +118,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Writes the inputs and replays the tape once. On a GPU this submits and returns; nothing waits.
+    /// Writes the inputs and replays the tape once. On a GPU this is done some time later, and nothing waits
+    /// but for nets side by side that are far behind.
     ///
     /// # Errors
     /// As [`Plan::write`].
@@ -200,7 +215,8 @@ impl Plan {
         Ok(values)
     }
 
-    /// Copies a value to the host. On a GPU this is the only call that waits.
+    /// Copies a value to the host. On a GPU this waits for the steps asked for; side by side, so
+    /// does whatever the host writes.
     ///
     /// # Panics
     /// If fusion left the value out.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wgpu::BufferUsages;
 
-use super::{Executor, Kernel, Place, buffer, bytes};
+use super::engine::{Engine, Kernel, Place, buffer, bytes};
 use crate::error::Result;
 use crate::shader;
 use crate::tape::{Dispatch, Step, Var};
@@ -20,16 +20,16 @@ const NO_ROW: u32 = u32::MAX;
 pub struct Feed {
     order: Place,
     batch: usize,
-    kernels: Arc<[Kernel]>,
+    pub(super) kernels: Arc<[Kernel]>,
 }
 
-impl Executor {
-    /// Uploads tables, each with the input `[batch, ...]` that its rows fill and the number that fills rows beyond the
-    /// data. A table that no shader could see whole is split. A list has at most `rows` entries.
+impl Engine {
+    /// Uploads tables for a net, each with the input `[batch, ...]` that its rows fill and the number that fills rows beyond
+    /// the data. A table that no shader could see whole is split. A list has at most `rows` entries.
     ///
     /// # Errors
     /// [`crate::error::Error::Device`] if there is no memory for it, or the device was lost.
-    pub fn feed(&mut self, tables: &[(Var, &[f32], f32)], batch: usize, rows: usize) -> Result<Feed> {
+    pub fn feed(&mut self, net: usize, tables: &[(Var, &[f32], f32)], batch: usize, rows: usize) -> Result<Feed> {
         self.hand_over()?;
         let gpu = self.gpu.clone();
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
@@ -41,7 +41,7 @@ impl Executor {
         let mut kernels = Vec::new();
         for &(var, table, fill) in tables {
             let out = &self.places[var.index()];
-            let row = usize::try_from(out.size).unwrap_or(usize::MAX) / size_of::<f32>() / batch;
+            let row = usize::try_from(out.size).unwrap_or(usize::MAX) / size_of::<f32>() / self.nets / batch;
             let rows_a_part = (most / row).max(1);
             for (number, part) in table.chunks(rows_a_part * row).enumerate() {
                 let place = allocate("table", bytes(part.len()))?;
@@ -56,9 +56,11 @@ impl Executor {
                     ("row_len", row as f64),
                     ("batch", batch as f64),
                     ("filled", f64::from(fill)),
+                    ("net", net as f64),
                 ];
                 let dispatch = Dispatch::linear(shader!("gather.wgsl"), "gather", constants, batch * row);
-                kernels.push(Kernel::new(&gpu, "gather", &dispatch, &[(&place, true), (&order, true), (out, false)])?);
+                let bound = [(&place, true), (&order, true), (out, false)];
+                kernels.push(Kernel::new(&gpu, "gather", 1, &dispatch, &bound)?);
             }
         }
         Ok(Feed { order, batch, kernels: kernels.into() })
@@ -78,31 +80,20 @@ impl Executor {
         self.gpu.check()
     }
 
-    /// As [`Executor::step`], on the rows from place `first` of the list on.
+    /// Runs the program of a single net on every row of the list, batch by batch, and gives the rows `[rows, ...]` of
+    /// `var`, a value `[batch, ...]` that each run computes. Waits once, at the end.
     ///
     /// # Errors
-    /// As [`Executor::step`].
-    pub fn step_from(&mut self, feed: &Feed, first: usize, step: &Step) -> Result<()> {
-        if !self.fed.as_ref().is_some_and(|fed| Arc::ptr_eq(fed, &feed.kernels)) {
-            self.hand_over()?;
-            self.fed = Some(feed.kernels.clone());
-        }
-        self.queue(&Step { first: first as u32, ..*step })
-    }
-
-    /// Runs the program on every row of the list, batch by batch, and gives the rows `[rows, ...]` of `var`, a value
-    /// `[batch, ...]` that each run computes. Waits once, at the end.
-    ///
-    /// # Errors
-    /// As [`Executor::read`].
+    /// As [`Engine::read`].
     pub fn over(&mut self, feed: &Feed, rows: usize, var: Var, step: &Step) -> Result<Vec<f32>> {
+        assert_eq!(self.nets, 1, "a plan of several nets is for training");
         self.hand_over()?;
+        self.feed_by(0, Some(&feed.kernels))?;
         let value = self.places[var.index()].clone();
         let batches = rows.div_ceil(feed.batch);
         let usage = BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let size = value.size * batches.max(1) as u64;
         let all = Place { buffer: buffer(&self.gpu, "results", size, usage)?, offset: 0, size };
-        self.fed = Some(feed.kernels.clone());
         for number in 0..batches {
             // One at a time: each result is copied before the next run overwrites it.
             self.pending.push(Step { first: (number * feed.batch) as u32, ..*step });

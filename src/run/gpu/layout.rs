@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::tape::{Bind, Dispatch, Node, Tape, Var};
+use crate::tape::{Dispatch, Tape, Var};
 
 /// Floats that a value's place in a shared buffer is a multiple of: WebGPU binds at multiples of 256 bytes.
 const ALIGNMENT: usize = 64;
@@ -16,8 +16,8 @@ pub(super) struct Group {
     pub nodes: Vec<usize>,
     /// The dispatch over all of them.
     pub dispatch: Dispatch,
-    /// What it binds: a value that all of them read, or the number of a shared buffer.
-    pub bound: Vec<Bound>,
+    /// What it binds, and whether it only reads it: a value that all of them read, or the number of a shared buffer.
+    pub bound: Vec<(Bound, bool)>,
 }
 
 /// What a group's dispatch binds.
@@ -44,11 +44,13 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Plans the memory of `tape`; no shared buffer exceeds `most` floats.
-    pub fn new(tape: &Tape, most: usize) -> Self {
+    /// Plans the memory of one of `nets` nets of `tape`; no shared buffer exceeds `most` floats.
+    pub fn new(tape: &Tape, nets: usize, most: usize) -> Self {
         let mut layout = Layout::default();
         let mut places = vec![None; tape.values().len()];
-        for nodes in candidates(tape) {
+        // Several nets share the cost of a dispatch anyway, and a kernel finds each net's array behind the one before,
+        // which those of several values end to end would not be.
+        for nodes in if nets == 1 { candidates(tape) } else { Vec::new() } {
             layout.group(tape, nodes, most, &mut places);
         }
         let mut place = |(index, place): (usize, Option<Place>)| {
@@ -65,7 +67,11 @@ impl Layout {
 
     /// Makes `nodes` a group and gives their values a place, if that is possible.
     fn group(&mut self, tape: &Tape, nodes: Vec<usize>, most: usize, places: &mut [Option<Place>]) {
-        let bindings: Vec<Vec<Var>> = nodes.iter().map(|&number| bindings(&tape.nodes()[number])).collect();
+        let like = tape.nodes()[nodes[0]].op.gpu().remove(0);
+        let binds = like.bound(&tape.nodes()[nodes[0]]);
+        let values = |&number: &usize| binds.iter().filter_map(|bind| bind.value(&tape.nodes()[number])).collect();
+        let bindings: Vec<Vec<Var>> = nodes.iter().map(values).collect();
+        assert_eq!(bindings[0].len(), binds.len(), "elementwise kernels have no scratch memory");
         let lens: Vec<usize> = nodes.iter().map(|&n| tape.shape(tape.nodes()[n].writes[0]).len()).collect();
         let mut firsts = Vec::with_capacity(lens.len());
         let mut total = 0usize;
@@ -86,35 +92,20 @@ impl Layout {
         if !fits || total > most || shared.is_empty() {
             return;
         }
-        let mut bound: Vec<Bound> = bindings[0].iter().map(|&var| Bound::One(var)).collect();
+        let ones = bindings[0].iter().map(|&var| Bound::One(var));
+        let mut bound: Vec<(Bound, bool)> = ones.zip(binds.iter().map(|bind| bind.is_read_only())).collect();
         for slot in shared {
-            bound[slot] = Bound::Shared(self.buffers.len());
+            bound[slot].0 = Bound::Shared(self.buffers.len());
             for (var, &first) in column(slot).zip(&firsts) {
                 places[var.index()] = Some(Place { buffer: self.buffers.len(), first });
             }
             self.buffers.push(total);
         }
-        let like = &tape.nodes()[nodes[0]].op.gpu()[0];
         let constants =
             like.constants.iter().map(|&(name, value)| (name, if name == "len" { total as f64 } else { value }));
-        let mut dispatch = Dispatch::linear(like.shader, like.entry, constants.collect(), total);
-        dispatch.binds = like.binds.clone();
+        let dispatch = Dispatch::linear(like.shader, like.entry, constants.collect(), total);
         self.groups.push(Group { nodes, dispatch, bound });
     }
-}
-
-/// What the only dispatch of `node` binds.
-fn bindings(node: &Node) -> Vec<Var> {
-    let binds = &node.op.gpu()[0].binds;
-    if binds.is_empty() {
-        return node.reads.iter().chain(&node.writes).copied().collect();
-    }
-    let var = |bind: &Bind| match *bind {
-        Bind::Read(i) => node.reads[i],
-        Bind::Write(i) | Bind::Old(i) => node.writes[i],
-        Bind::Scratch(_) | Bind::ScratchRead(_) => unreachable!("{}: elementwise, with scratch memory", node.op.name()),
-    };
-    binds.iter().map(var).collect()
 }
 
 /// True if a node other than `nodes` reads one of `vars` and writes another: lying in one buffer, they could not be
@@ -234,14 +225,21 @@ mod tests {
         (tape, vars)
     }
 
+    fn layout(tape: &Tape, most: usize) -> Layout {
+        Layout::new(tape, 1, most)
+    }
+
     #[test]
     fn nodes_of_one_kind_share_buffers_end_to_end() {
         let (tape, vars) = tape(&[1.0, 1.0, 2.0, 1.0]);
-        let layout = Layout::new(&tape, 1 << 20);
+        let layout = layout(&tape, 1 << 20);
         let [group] = layout.groups.as_slice() else { panic!("one group: {layout:?}") };
         assert_eq!(group.nodes, [0, 1, 3]);
         assert_eq!(group.dispatch.constants, [("len", 320.0), ("rate", 1.0)]);
-        let [Bound::Shared(grads), Bound::One(scale), Bound::Shared(params)] = group.bound[..] else { panic!() };
+        let [(Bound::Shared(grads), true), (Bound::One(scale), true), (Bound::Shared(params), false)] = group.bound[..]
+        else {
+            panic!("{group:?}")
+        };
         assert_eq!((scale, layout.buffers[grads], layout.buffers[params]), (Var(0), 320, 320));
         for (slot, buffer) in [(0, grads), (1, params)] {
             let firsts = [0, 1, 3].map(|number: usize| layout.places[vars[number][slot].index()]);
@@ -250,15 +248,17 @@ mod tests {
         // The node of another rate keeps its own buffers.
         let alone = layout.places[vars[2][1].index()];
         assert_eq!((alone.first, layout.buffers[alone.buffer]), (0, 10));
+        // Several nets: every value by itself.
+        assert!(Layout::new(&tape, 2, 1 << 20).groups.is_empty());
     }
 
     #[test]
     fn nothing_is_shared_that_may_not_be() {
         // Too large for one binding.
         let (large, _) = tape(&[1.0, 1.0]);
-        assert!(Layout::new(&large, 191).groups.is_empty() && Layout::new(&large, 192).groups.len() == 1);
+        assert!(layout(&large, 191).groups.is_empty() && layout(&large, 192).groups.len() == 1);
         // One node of its kind.
-        assert!(Layout::new(&tape(&[1.0]).0, 1 << 20).groups.is_empty());
+        assert!(layout(&tape(&[1.0]).0, 1 << 20).groups.is_empty());
         // Somebody reads the first parameter between the updates.
         let mut between = Tape::new();
         let scale = between.input("scale", [1]);
@@ -268,7 +268,7 @@ mod tests {
         between.update(update(1.0), &[grad, scale], &[a]).unwrap();
         between.update(update(2.0), &[a, scale], &[c]).unwrap();
         between.update(update(1.0), &[c, scale], &[b]).unwrap();
-        assert!(Layout::new(&between, 1 << 20).groups.is_empty());
+        assert!(layout(&between, 1 << 20).groups.is_empty());
         // Two parameters have the same gradient.
         let mut same = Tape::new();
         let (scale, grad) = (same.input("scale", [1]), same.input("grad", [10]));
@@ -276,7 +276,7 @@ mod tests {
             let param = same.param(name, [10]);
             same.update(update(1.0), &[grad, scale], &[param]).unwrap();
         }
-        assert!(Layout::new(&same, 1 << 20).groups.is_empty());
+        assert!(layout(&same, 1 << 20).groups.is_empty());
         // Somebody reads one gradient to write another: in one buffer it could not be bound both ways.
         let mut both = Tape::new();
         let scale = both.input("scale", [1]);
@@ -286,6 +286,6 @@ mod tests {
             let param = both.param("param", [10]);
             both.update(update(1.0), &[grad, scale], &[param]).unwrap();
         }
-        assert!(Layout::new(&both, 1 << 20).groups.is_empty());
+        assert!(layout(&both, 1 << 20).groups.is_empty());
     }
 }

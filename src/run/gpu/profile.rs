@@ -2,7 +2,7 @@
 
 use wgpu::BufferUsages;
 
-use super::{Executor, Place, STRIDE, buffer};
+use super::engine::{Engine, Kernel, Place, buffer};
 use crate::error::{Error, Result};
 use crate::tape::Step;
 
@@ -20,8 +20,8 @@ pub struct Timing {
 /// Kernels whose times are taken at once: WebGPU's query sets hold 4,096, and each kernel needs two.
 const AT_ONCE: usize = 2048;
 
-impl Executor {
-    /// Runs `step`, every kernel in a pass of its own, and gives the time of each.
+impl Engine {
+    /// Runs `step` for every net, every kernel in a pass of its own, and gives the time of each.
     ///
     /// # Errors
     /// [`Error::Device`] if the device has no timestamps or was lost.
@@ -30,7 +30,8 @@ impl Executor {
         if !self.gpu.has_timestamps() {
             return Err(Error::Device(format!("{} has no timestamps to profile with", self.gpu.info().name)));
         }
-        self.gpu.queue().write_buffer(&self.steps, 0, bytemuck::bytes_of(step));
+        self.pending = vec![*step; self.nets];
+        self.write_steps();
         let mut timings = Vec::with_capacity(self.kernels.len());
         for first in (0..self.kernels.len()).step_by(AT_ONCE) {
             let last = (first + AT_ONCE).min(self.kernels.len());
@@ -65,7 +66,7 @@ impl Executor {
         let ticks: Vec<u64> = self.fetch(&times)?;
         let period = f64::from(self.gpu.queue().get_timestamp_period()) * 1e-9;
         let timed = self.kernels[kernels].iter().zip(ticks.chunks_exact(2));
-        let timing = |(kernel, ticks): (&super::Kernel, &[u64])| Timing {
+        let timing = |(kernel, ticks): (&Kernel, &[u64])| Timing {
             op: kernel.op,
             entry: kernel.entry,
             seconds: ticks[1].saturating_sub(ticks[0]) as f64 * period,
@@ -73,5 +74,3 @@ impl Executor {
         Ok(timed.map(timing).collect())
     }
 }
-
-const _: () = assert!(STRIDE as usize >= size_of::<Step>());
