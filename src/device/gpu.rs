@@ -69,7 +69,18 @@ fn explain(error: &wgpu::Error) -> String {
 
 /// Every adapter with its description, best first. The environment can narrow the search (`WGPU_BACKEND=vulkan`).
 pub(super) fn adapters() -> Vec<(Info, wgpu::Adapter)> {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    adapters_within(None)
+}
+
+/// The same, whose devices take so many percent of the memory that the driver offers, where it says what it offers.
+fn adapters_within(percent: Option<u8>) -> Vec<(Info, wgpu::Adapter)> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
+            for_resource_creation: percent,
+            for_device_loss: None,
+        },
+        ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
+    });
     let adapters = block_on(instance.enumerate_adapters(wgpu::Backends::all()));
     rank(adapters.into_iter().map(|adapter| (describe(&adapter), adapter)).collect())
 }
@@ -317,5 +328,31 @@ fn entry(binding: u32, read_only: bool) -> wgpu::BindGroupLayoutEntry {
         visibility: wgpu::ShaderStages::COMPUTE,
         ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
         count: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A driver that says what memory it has is told to take none of it.
+    #[test]
+    fn out_of_memory_is_an_error_with_a_remedy() {
+        let required = std::env::var("GENREGRAD_REQUIRE_GPU").as_deref() == Ok("1");
+        let Some((info, adapter)) = adapters_within(Some(0)).pop() else { return assert!(!required, "no adapter") };
+        let gpu = Gpu::open(&adapter, info).unwrap();
+        let wanted = wgpu::BufferDescriptor {
+            label: None,
+            size: 1 << 20,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        };
+        match gpu.scoped("values", || gpu.device.create_buffer(&wanted)) {
+            Err(error) => {
+                let message = error.to_string();
+                assert!(message.contains("values: out of GPU memory; use a smaller batch"), "{message}");
+            }
+            Ok(_) => assert!(!required, "the driver does not say what memory it has"),
+        }
     }
 }
