@@ -46,7 +46,8 @@ pub struct Cost {
 /// A program ready to be timed.
 #[derive(Debug)]
 pub struct Subject {
-    plan: Plan,
+    /// A plan for each of the nets that step side by side.
+    plans: Vec<Plan>,
     /// What a run reads at the end: reading it waits for a GPU.
     result: Var,
     config: Config,
@@ -61,6 +62,14 @@ impl Subject {
     /// # Errors
     /// Nonsense in `config`; those of the device.
     pub fn new(config: &Config, kind: Kind, fused: bool, device: &Device) -> Result<Self> {
+        Subject::several(config, kind, fused, device, 1)
+    }
+
+    /// The same for `nets` nets, at least one, which replay it next to each other ([`Plan::several`]).
+    ///
+    /// # Errors
+    /// As [`Subject::new`]; more nets than the device takes.
+    pub fn several(config: &Config, kind: Kind, fused: bool, device: &Device, nets: usize) -> Result<Self> {
         config.check()?;
         let net = config.net(CLASSES);
         let shape = [config.batch, SIZE[0], SIZE[1]];
@@ -81,32 +90,36 @@ impl Subject {
             }
         };
         let params = nn::initialise(&tape, config.seed)?;
-        let cost = cost(&tape);
+        let Cost { flops, flops_at_winners, bytes } = cost(&tape);
+        let all = |count: u64| count * nets as u64;
+        let cost = Cost { flops: all(flops), flops_at_winners: all(flops_at_winners), bytes: all(bytes) };
         let tape = if fused { fuse(&tape) } else { tape };
-        let mut plan = Plan::new(&tape, device, &params)?;
-        for (var, data) in &inputs {
-            plan.write(*var, data)?;
+        let mut plans = Plan::several(&tape, device, &vec![params; nets])?;
+        for plan in &mut plans {
+            for (var, data) in &inputs {
+                plan.write(*var, data)?;
+            }
         }
         let waits = matches!(device, Device::Cpu);
-        Ok(Subject { plan, result, config: config.clone(), waits, steps: 0, cost })
+        Ok(Subject { plans, result, config: config.clone(), waits, steps: 0, cost })
     }
 
-    /// What a replay needs at least.
+    /// What a replay of all nets needs at least.
     pub fn cost(&self) -> Cost {
         self.cost
     }
 
     /// The program as it is replayed.
     pub fn tape(&self) -> &Tape {
-        self.plan.tape()
+        self.plans[0].tape()
     }
 
-    /// A value as it stands; waits for every replay.
+    /// A value of the first net as it stands; waits for every replay.
     ///
     /// # Errors
     /// Those of the plan.
     pub fn read(&mut self, var: Var) -> Result<Vec<f32>> {
-        self.plan.read(var)
+        self.plans[0].read(var)
     }
 
     /// Replays the program once, on data that stay where they are. On a GPU this submits and returns.
@@ -117,7 +130,7 @@ impl Subject {
         self.steps += 1;
         let Config { seed, learning_rate, beta1, beta2, .. } = self.config;
         let step = Step::new(self.steps, seed as u32, learning_rate, (beta1, beta2));
-        self.plan.step(&[], &step)
+        self.plans.iter_mut().try_for_each(|plan| plan.step(&[], &step))
     }
 
     /// What every kernel of a replay takes on a GPU, the mean of `steps` replays, in seconds.
@@ -129,7 +142,7 @@ impl Subject {
         let mut mean: Vec<Timing> = Vec::new();
         for _ in 0..steps {
             self.steps += 1;
-            let timings = self.plan.profile(&Step::new(self.steps, seed as u32, learning_rate, (beta1, beta2)))?;
+            let timings = self.plans[0].profile(&Step::new(self.steps, seed as u32, learning_rate, (beta1, beta2)))?;
             if mean.is_empty() {
                 mean = timings.iter().map(|timing| Timing { seconds: 0.0, ..timing.clone() }).collect();
             }
@@ -142,7 +155,7 @@ impl Subject {
 
     /// On a GPU: how long the kernels took to compile, seconds, and how many dispatches a replay has.
     pub fn compiled(&self) -> Option<(f64, usize)> {
-        self.plan.compiled()
+        self.plans[0].compiled()
     }
 
     /// Waits until every replay is done.
@@ -150,14 +163,16 @@ impl Subject {
     /// # Errors
     /// Those of the plan; [`Error::Training`] if what was computed is not a number: its time would mean nothing.
     pub fn wait(&mut self) -> Result<()> {
-        match self.plan.read(self.result)?.iter().find(|value| !value.is_finite()) {
-            Some(value) => Err(Error::Training(format!("bench: the result is {value}; try other settings"))),
-            None => Ok(()),
+        for plan in &mut self.plans {
+            if let Some(value) = plan.read(self.result)?.iter().find(|value| !value.is_finite()) {
+                return Err(Error::Training(format!("bench: the result is {value}; try other settings")));
+            }
         }
+        Ok(())
     }
 
     /// Times `steps` replays after `warmup` others. On the CPU each is timed; on a GPU, blocks of a tenth of them, each
-    /// with one read at its end. `done` hears how many are over, warm-up included.
+    /// with one read of every net at its end. `done` hears how many are over, warm-up included.
     ///
     /// # Errors
     /// As [`Subject::step`] and [`Subject::wait`].

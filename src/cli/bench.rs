@@ -11,6 +11,7 @@ use crate::bench::floor::{Floor, Machine};
 use crate::bench::net::{Kind, Subject};
 use crate::bench::{self, Times};
 use crate::device::Device;
+use crate::device::gpu::NETS;
 use crate::error::{Error, Result};
 use crate::models::Architecture;
 use crate::report::tables;
@@ -38,6 +39,7 @@ use super::progress::Progress;
   genregrad bench --forward --batch 150 --json
   genregrad bench --model deep --no-fuse --steps 10  the textbook operations
   genregrad bench --device gpu --batch 150 --floor --profile
+  genregrad bench --device gpu --nets 8            eight nets side by side
   genregrad bench --front-end cqt --threads 1")]
 pub struct Args {
     /// Which net
@@ -52,6 +54,9 @@ pub struct Args {
     /// Time a forward pass without dropout instead of a training step
     #[arg(long)]
     forward: bool,
+    /// Nets that step side by side, as `reproduce --at-once` trains them
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = value_parser!(u8).range(1..=NETS as i64))]
+    nets: u8,
     /// Replay the textbook operations one by one, without fusing neighbours
     #[arg(long)]
     no_fuse: bool,
@@ -72,7 +77,7 @@ pub struct Args {
     floor: bool,
     /// Time this representation of --segments segments of 20,462 samples, on the CPU
     #[arg(long, value_enum, value_name = "KIND", help_heading = "Front end",
-          conflicts_with_all = ["model", "preset", "batch", "forward", "no_fuse", "floor", "device", "naive", "profile"])]
+          conflicts_with_all = ["model", "preset", "batch", "forward", "nets", "no_fuse", "floor", "device", "naive", "profile"])]
     front_end: Option<FrontEndKind>,
     /// Segments of a pass
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "front_end", help_heading = "Front end",
@@ -91,6 +96,8 @@ struct NetReport {
     /// `step` or `forward`.
     what: &'static str,
     batch: usize,
+    /// Side by side.
+    nets: usize,
     fused: bool,
     /// Whether a GPU took its naive kernels.
     naive: bool,
@@ -101,7 +108,7 @@ struct NetReport {
     #[serde(flatten)]
     times: Times,
     samples_per_s: f64,
-    /// Useful work of one step.
+    /// Useful work of one step of all nets.
     gflop: f64,
     /// Useful work per second.
     gflops: f64,
@@ -174,7 +181,11 @@ impl Args {
         }
 
         let kind = if self.forward { Kind::Forward } else { Kind::Train };
-        let mut subject = Subject::new(&config, kind, !self.no_fuse, &device)?;
+        let nets = usize::from(self.nets);
+        if nets > device.side_by_side() {
+            progress.note("--nets: only a GPU takes several nets side by side; one after the other");
+        }
+        let mut subject = Subject::several(&config, kind, !self.no_fuse, &device, nets)?;
         let times = self.timed(&progress, |done| subject.time(self.warmup, self.steps, done))?;
         let profile = if self.profile { by_operation(&subject.profile(self.steps)?) } else { Vec::new() };
         let compiled = subject.compiled();
@@ -186,6 +197,7 @@ impl Args {
             preset: self.preset,
             what: if self.forward { "forward" } else { "step" },
             batch: self.batch,
+            nets,
             fused: !self.no_fuse,
             naive: self.naive,
             device: choice.description,
@@ -193,7 +205,7 @@ impl Args {
             steps: self.steps,
             warmup: self.warmup,
             times,
-            samples_per_s: times.per_second(self.batch),
+            samples_per_s: times.per_second(self.batch * nets),
             gflop,
             gflops: 1e3 * gflop / times.median_ms,
             peak_rss_mb,
@@ -250,6 +262,7 @@ impl NetReport {
         let what = if self.what == "step" { "training step" } else { "forward pass" };
         let fused = if self.fused { "fused" } else { "not fused" };
         let kernels = if self.naive { ", naive kernels" } else { "" };
+        let nets = if self.nets > 1 { format!("{} nets side by side, ", self.nets) } else { String::new() };
         let mut rows = time_rows(&self.times, self.steps, self.warmup);
         rows.push(["samples".into(), format!("{:.0} / s", self.samples_per_s), String::new()]);
         let work = format!("{:.2} GFLOP a {}", self.gflop, if self.what == "step" { "step" } else { "pass" });
@@ -278,7 +291,10 @@ impl NetReport {
             let OperationTime { op, kernel, dispatches, ms } = time;
             rows.push([(*op).to_string(), format!("{ms:.3} ms"), format!("{kernel}, {dispatches} times")]);
         }
-        format!("{model} net, preset {preset}, {what}, batch {batch}, {fused}{kernels}\n{device}\n{}\n", table(rows))
+        format!(
+            "{nets}{model} net, preset {preset}, {what}, batch {batch}, {fused}{kernels}\n{device}\n{}\n",
+            table(rows)
+        )
     }
 }
 
