@@ -590,6 +590,10 @@ fn nonsense_is_refused_before_any_work() {
     train(&["--folds", "4", "--fold", "4"], "fold: expected");
     train(&["--fold", "1"], "fold: expected 0 where there are no --folds");
     bad(dir, &tiny("train", &["--model", "shallow", "--lr", "1e30", "--quiet"]), 1, "training diverged");
+    let diverged = ["--models", "shallow", "--lr", "1e30", "--quiet", "--out", "diverged"];
+    bad(dir, &tiny("reproduce", &diverged), 1, "training diverged");
+    bad(dir, &["reproduce", "--at-once", "17"], 2, "17 is not in 1..=16");
+    bad(dir, &["reproduce", "--at-once", "2", "--cell", "0", "--out", "x"], 2, "cannot be used with");
     if cfg!(unix) {
         bad(dir, &["prepare", "--force", "--out", "/dev/null"], 2, "/dev/null: a device or a pipe; name a file");
     }

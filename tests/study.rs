@@ -3,6 +3,8 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -142,6 +144,33 @@ fn a_killed_study_ends_like_one_that_was_left_alone() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && kills == 3, "{}", String::from_utf8_lossy(&output.stderr));
     assert_same(dir, "killed", "alone");
+}
+
+/// Seeds next to each other on a GPU leave what they leave one after the other, also if both are killed in between.
+#[test]
+fn nets_trained_at_once_are_those_trained_alone() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    // Short: software takes half a second a step.
+    let args = STUDY.map(|arg| match arg {
+        "cpu" => "gpu",
+        "2,4" => "1,3",
+        "5" => "2",
+        arg => arg,
+    });
+    good(dir, &[&args[..], &["--out", "alone"]].concat());
+    let mut child = start(dir, &[&args[..], &OFTEN, &["--out", "together", "--at-once", "2"]].concat());
+    let study = dir.join("together");
+    wait_for(&study.join("shallow-seed1/results-1.json"), &mut child);
+    wait_for(&study.join("shallow-seed2/metrics.csv"), &mut child);
+    assert!(!study.join("shallow-seed1/results.json").exists(), "not at once");
+    signal(&child, "-KILL");
+    child.wait().unwrap();
+    good(dir, &["reproduce", "--resume", "together", "--device", "gpu", "--at-once", "2"]);
+    assert_same(dir, "together", "alone");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::device::Choice;
 use crate::error::Result;
@@ -21,6 +21,8 @@ use super::interrupt;
 #[derive(Clone, Debug)]
 pub struct Progress {
     how: How,
+    /// Several trainings may go on at once, each with a bar of its own.
+    bars: MultiProgress,
     /// Said once there are data, so that an error before is the only line.
     device: Option<String>,
     /// Tracks left out so far, each with the reason.
@@ -42,7 +44,7 @@ impl Progress {
             false if std::io::stderr().is_terminal() => How::Bars,
             false => How::Lines,
         };
-        Progress { how, device: None, skipped: Vec::new() }
+        Progress { how, bars: MultiProgress::new(), device: None, skipped: Vec::new() }
     }
 
     /// One line that is good to know.
@@ -64,7 +66,7 @@ impl Progress {
             return ProgressBar::hidden();
         }
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        ProgressBar::new(total as u64).with_style(style.progress_chars("=> "))
+        self.bars.add(ProgressBar::new(total as u64).with_style(style.progress_chars("=> ")))
     }
 
     /// What tells (tracks done, tracks in all) while data are loaded.
@@ -138,7 +140,7 @@ impl Watcher for Progress {
         Progress::loaded(self, loaded);
     }
 
-    fn training(&self, cell: &Cell, ahead: Ahead) -> Box<dyn Observer + '_> {
+    fn training(&self, cell: &Cell, ahead: Ahead) -> Box<dyn Observer + Send + '_> {
         Box::new(self.epochs(&cell.name, &cell.config, None, ahead))
     }
 

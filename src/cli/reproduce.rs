@@ -9,6 +9,7 @@ use clap::{ValueEnum, value_parser};
 use serde::Serialize;
 
 use crate::audio::Kind;
+use crate::device::gpu::NETS;
 use crate::error::Result;
 use crate::experiments::grid::{Cell, Grid, MODELS, Method, Request, SYNTHETIC_EPOCHS, SYNTHETIC_TRACKS, Table};
 use crate::experiments::study::{Means, Study};
@@ -75,6 +76,11 @@ pub struct Args {
     n_bins: Option<usize>,
     #[command(flatten)]
     device: DeviceArgs,
+    /// Train up to K nets side by side where they differ in seed or fold alone: one is too small to fill a large GPU. Each
+    /// gets the results that it gets alone, bit for bit, and keeps its own data in memory and on the GPU
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = value_parser!(u8).range(1..=NETS as i64),
+          conflicts_with_all = ["cell", "slurm", "list", "collect"])]
+    at_once: u8,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -180,7 +186,11 @@ impl Args {
         interrupt::listen()?;
         let (cache, saves) = (self.data.cache.cache(), self.saves.saves());
         let device = (&choice.device, choice.description.as_str());
-        let study = work(Means { cache: &cache, device, saves: &saves }, &mut progress)?;
+        let at_once = usize::from(self.at_once).min(choice.device.side_by_side());
+        if at_once < self.at_once.into() {
+            progress.note("--at-once: only a GPU trains several nets side by side; one after the other");
+        }
+        let study = work(Means { cache: &cache, device, saves: &saves, at_once }, &mut progress)?;
         self.finish(&study, progress)
     }
 

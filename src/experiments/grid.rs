@@ -152,6 +152,13 @@ pub struct Cell {
     pub config: Config,
 }
 
+impl Cell {
+    /// True if the two are nets that differ in seeds and folds alone.
+    pub fn trains_beside(&self, other: &Cell) -> bool {
+        [self, other].iter().all(|cell| cell.method == Method::Net) && self.config.seedless() == other.config.seedless()
+    }
+}
+
 /// Which cells a table shows, and after how many epochs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Listed {

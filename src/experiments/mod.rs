@@ -16,7 +16,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::report;
 use crate::train::config::{Config, Data};
-use crate::train::fit::{Observer, Options};
+use crate::train::fit::{Observer, Options, Trainer};
 use crate::train::results::{self, Run, Saves};
 
 /// A data set, and what a person should know of how it came about.
@@ -60,11 +60,25 @@ pub fn train(
     config: &Config,
     dataset: &Dataset,
     device: (&Device, &str),
-    (options, saves): (&Options, &Saves),
+    how: (&Options, &Saves),
     observer: &mut dyn Observer,
 ) -> Result<Run> {
-    let run = results::train(folder, config, dataset, device, options, saves, observer)
-        .inspect_err(|_| results::discard(folder))?;
+    let trained = Trainer::new(config, dataset, device.0)
+        .and_then(|trainer| train_ready(trainer, folder, config, dataset, device.1, how, observer));
+    trained.inspect_err(|_| results::discard(folder))
+}
+
+/// As [`train`], with a trainer at hand; what came to nothing is the caller's to discard.
+fn train_ready(
+    trainer: Trainer,
+    folder: &Path,
+    config: &Config,
+    dataset: &Dataset,
+    device: &str,
+    how: (&Options, &Saves),
+    observer: &mut dyn Observer,
+) -> Result<Run> {
+    let run = results::train(trainer, folder, config, dataset, device, how, observer)?;
     report::write_run(&run)?;
     Ok(run)
 }

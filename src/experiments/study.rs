@@ -17,7 +17,7 @@ use crate::models::Architecture;
 use crate::report::{self, Section};
 use crate::train::config::{Config, Data};
 use crate::train::evaluate::Evaluation;
-use crate::train::fit::{Observer, Options};
+use crate::train::fit::{Observer, Options, Trainer};
 use crate::train::results::{self, DataSummary, Results, Run, Saves};
 
 use super::Loaded;
@@ -32,7 +32,7 @@ pub trait Watcher {
     fn loaded(&mut self, loaded: &Loaded);
 
     /// A cell is about to be trained; `ahead` says what else is to be done.
-    fn training(&self, cell: &Cell, ahead: Ahead) -> Box<dyn Observer + '_>;
+    fn training(&self, cell: &Cell, ahead: Ahead) -> Box<dyn Observer + Send + '_>;
 
     /// Something that a person should know.
     fn note(&self, line: &str);
@@ -65,25 +65,32 @@ pub struct Means<'a> {
     pub device: (&'a Device, &'a str),
     /// How trainings are kept.
     pub saves: &'a Saves,
+    /// Nets that train side by side, of cells that differ in seeds and folds alone.
+    pub at_once: usize,
 }
 
-/// The data of one cell after another; those that follow one another on the same data share them.
+/// The data of the cells that are trained; cells that follow one another on the same data share them.
 #[derive(Default)]
-struct Shelf(Option<(Data, Loaded)>);
+struct Shelf(Vec<(Data, Loaded)>);
 
 impl Shelf {
-    fn load(&mut self, data: &Data, cache: &Cache, watcher: &mut dyn Watcher) -> Result<&Loaded> {
-        let held = match self.0.take() {
-            Some(held) if held.0 == *data => held,
-            other => {
-                // one at a time: they are large
-                drop(other);
+    /// Loads what is wanted and lets go of everything else: data are large.
+    fn load(&mut self, wanted: &[&Data], cache: &Cache, watcher: &mut dyn Watcher) -> Result<()> {
+        self.0.retain(|(held, _)| wanted.contains(&held));
+        for data in wanted {
+            if self.0.iter().all(|(held, _)| held != *data) {
                 let loaded = super::load(data, cache, &*watcher.loading(data))?;
                 watcher.loaded(&loaded);
-                (data.clone(), loaded)
+                self.0.push(((*data).clone(), loaded));
             }
-        };
-        Ok(&self.0.insert(held).1)
+        }
+        Ok(())
+    }
+
+    /// What was loaded for `data`.
+    fn get(&self, data: &Data) -> &Dataset {
+        let held = self.0.iter().find(|(held, _)| held == data);
+        held.map(|(_, loaded)| &loaded.dataset).unwrap_or_else(|| unreachable!("asked for what was loaded"))
     }
 }
 
@@ -98,7 +105,7 @@ impl Study {
         Study::check_free(out)?;
         let mut shelf = Shelf::default();
         if let Some(cell) = grid.cells.first() {
-            shelf.load(&cell.config.data, means.cache, watcher)?;
+            shelf.load(&[&cell.config.data], means.cache, watcher)?;
         }
         let study = Study { folder: files::run_folder(out, "reproduce")?, grid };
         study.grid.write(&study.folder)?;
@@ -190,36 +197,99 @@ impl Study {
         means: Means,
         watcher: &mut dyn Watcher,
     ) -> Result<()> {
-        let finished = |number: &usize| results::is_finished(&self.folder_of(&self.grid.cells[*number]));
         for number in numbers.clone() {
-            let cell = &self.grid.cells[number];
-            let folder = self.folder_of(cell);
-            std::fs::create_dir_all(&folder).map_err(Error::io("cannot create", &folder))?;
-            let Some(lock) = Lock::take(&folder)? else {
-                watcher.note(&format!("{}: another process is at it", cell.name));
-                continue;
+            let mut taken = match self.take(number)? {
+                Claim::Ours(taken) => vec![taken],
+                Claim::Finished => continue,
+                Claim::Elsewhere => {
+                    watcher.note(&format!("{}: another process is at it", self.grid.cells[number].name));
+                    continue;
+                }
             };
-            files::sweep(&folder);
-            if !results::is_finished(&folder) {
-                let loaded = shelf.load(&cell.config.data, means.cache, watcher)?;
-                let after = (number + 1..numbers.end).filter(|number| !finished(number));
-                let after = after.map(|number| work(&self.grid.cells[number].config)).sum::<f64>() / work(&cell.config);
-                let ahead = Ahead { cell: number + 1, cells: self.grid.cells.len(), after };
-                let done = match cell.method {
-                    Method::Net => {
-                        let mut observer = watcher.training(cell, ahead);
-                        let how = (&Options::default(), means.saves);
-                        super::train(&folder, &cell.config, &loaded.dataset, means.device, how, observer.as_mut())
-                            .map(drop)
-                    }
-                    Method::Mixtures => mixtures(&folder, &cell.config, &loaded.dataset),
-                };
-                drop(lock);
-                done.inspect_err(|_| files::discard(&folder)).map_err(|error| self.resumable(error))?;
-                self.write_results(&self.runs()?)?;
+            for other in number + 1..numbers.end {
+                if taken.len() < means.at_once
+                    && taken[0].cell.trains_beside(&self.grid.cells[other])
+                    && let Claim::Ours(other) = self.take(other)?
+                {
+                    taken.push(other);
+                }
             }
+            let others = (number + 1..numbers.end).map(|other| &self.grid.cells[other]);
+            let others = others.filter(|cell| taken.iter().all(|taken| taken.cell != *cell) && !self.is_finished(cell));
+            let ahead = others.map(|cell| work(&cell.config)).sum::<f64>() / taken.len() as f64;
+            let done = self.train_taken(&taken, ahead, shelf, means, watcher);
+            let folders: Vec<PathBuf> = taken.iter().map(|taken| taken.folder.clone()).collect();
+            drop(taken); // and with it the lock's file in each folder
+            if done.is_err() {
+                folders.iter().for_each(|folder| results::discard(folder));
+            }
+            // What finished beside a cell that failed is kept too.
+            let written = self.runs().and_then(|runs| match runs.is_empty() && done.is_err() {
+                true => Ok(()),
+                false => self.write_results(&runs),
+            });
+            done.map_err(|error| self.resumable(error)).and(written)?;
         }
         Ok(())
+    }
+
+    fn is_finished(&self, cell: &Cell) -> bool {
+        results::is_finished(&self.folder_of(cell))
+    }
+
+    /// Makes cell `number` this process's, if there is anything to do and nobody else is at it.
+    fn take(&self, number: usize) -> Result<Claim<'_>> {
+        let cell = &self.grid.cells[number];
+        let folder = self.folder_of(cell);
+        std::fs::create_dir_all(&folder).map_err(Error::io("cannot create", &folder))?;
+        let Some(lock) = Lock::take(&folder)? else { return Ok(Claim::Elsewhere) };
+        files::sweep(&folder);
+        Ok(match results::is_finished(&folder) {
+            true => Claim::Finished,
+            false => Claim::Ours(Taken { number, cell, folder, _lock: lock }),
+        })
+    }
+
+    /// Trains cells that may train side by side; `ahead` is the work that is left after them.
+    fn train_taken(
+        &self,
+        taken: &[Taken],
+        ahead: f64,
+        shelf: &mut Shelf,
+        means: Means,
+        watcher: &mut dyn Watcher,
+    ) -> Result<()> {
+        let wanted: Vec<&Data> = taken.iter().map(|taken| &taken.cell.config.data).collect();
+        shelf.load(&wanted, means.cache, watcher)?;
+        let dataset = |taken: &Taken| shelf.get(&taken.cell.config.data);
+        if let [Taken { cell: Cell { method: Method::Mixtures, config, .. }, folder, .. }] = taken {
+            return mixtures(folder, config, dataset(&taken[0]));
+        }
+        let nets: Vec<_> = taken.iter().map(|taken| (&taken.cell.config, dataset(taken))).collect();
+        let trainers = Trainer::several(&nets, means.device.0)?;
+        let cells = self.grid.cells.len();
+        let watcher = &*watcher;
+        let done: Vec<Result<()>> = std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for (taken, trainer) in taken.iter().zip(trainers) {
+                let ahead = Ahead { cell: taken.number + 1, cells, after: ahead / work(&taken.cell.config) };
+                let mut observer = watcher.training(taken.cell, ahead);
+                let (folder, config, dataset) = (&taken.folder, &taken.cell.config, dataset(taken));
+                threads.push(scope.spawn(move || {
+                    let how = (&Options::default(), means.saves);
+                    super::train_ready(trainer, folder, config, dataset, means.device.1, how, observer.as_mut())
+                        .map(drop)
+                }));
+            }
+            let joined = |thread: std::thread::ScopedJoinHandle<_>| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            threads.into_iter().map(joined).collect()
+        });
+        // If one met an error and the others were stopped, it is the error that a person should know of.
+        let (stopped, others): (Vec<_>, Vec<_>) =
+            done.into_iter().partition(|done| matches!(done, Err(Error::Interrupted(_))));
+        others.into_iter().chain(stopped).collect()
     }
 
     /// `error`, with how to go on if the training was interrupted.
@@ -297,6 +367,21 @@ impl Study {
         report::write(&self.folder, &sections)?;
         Ok(sections)
     }
+}
+
+/// What comes of asking for a cell.
+enum Claim<'s> {
+    Finished,
+    Elsewhere,
+    Ours(Taken<'s>),
+}
+
+/// A cell that is this process's alone, until it is dropped.
+struct Taken<'s> {
+    number: usize,
+    cell: &'s Cell,
+    folder: PathBuf,
+    _lock: Lock,
 }
 
 /// Fits the baseline and writes its results into `folder`.

@@ -119,8 +119,7 @@ fn confusion_names(runs: &[Run]) -> Vec<String> {
 /// Runs that differ in nothing but seed, split and fold, in order of appearance: what a mean is taken over.
 fn groups(runs: &[Run]) -> Vec<Vec<&Run>> {
     let key = |run: &Run| {
-        let mut config = run.config.clone();
-        (config.seed, config.data.seed, config.data.fold) = (0, 0, 0);
+        let mut config = run.config.seedless();
         // a milestone of a longer run is a run of its own
         (config.epochs, config.milestones) = (0, Vec::new());
         // Which tracks fall into the test set depends on the fold; what the data are does not.

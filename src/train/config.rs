@@ -168,6 +168,13 @@ impl Data {
 }
 
 impl Config {
+    /// The same for every seed, split and fold: what is equal for nets that a mean is taken over.
+    pub fn seedless(&self) -> Config {
+        let mut config = self.clone();
+        (config.seed, config.data.seed, config.data.fold) = (0, 0, 0);
+        config
+    }
+
     /// The choices of `preset` for `model`.
     pub fn preset(preset: Preset, model: Architecture) -> Self {
         let paper = preset == Preset::Paper;

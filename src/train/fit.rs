@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Dataset, split};
+use crate::data::{Dataset, Meta, split};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::nn;
 use crate::run::{Plan, Table};
-use crate::tape::Step;
+use crate::tape::{Step, Tape};
 use crate::tensor::Params;
 
 use super::checkpoint;
@@ -105,38 +105,77 @@ fn fold_seed(seed: u64) -> u32 {
     (seed ^ (seed >> 32)) as u32
 }
 
-/// The program of a training step of `config` on `dataset`.
-///
-/// # Errors
-/// Those of recording: spectrograms too small for the net.
-pub fn program(config: &Config, dataset: &Dataset) -> Result<TrainProgram> {
-    let meta = &dataset.meta;
-    let net = config.net(meta.classes.len());
-    let program = TrainProgram::record(&net, [config.batch, meta.bins, meta.frames], config.l1, config.adam())?;
-    Ok(program.fused(config.fuse))
+/// A net about to be trained: the programs of its step and of its test, ready on a device, and the weights that it
+/// starts from.
+#[derive(Debug)]
+pub struct Trainer<'d> {
+    program: TrainProgram,
+    init: Params,
+    plan: Plan,
+    evaluator: Evaluator<'d>,
 }
 
-/// Trains and evaluates one net, from the start or from the state `from` of the same training.
+impl<'d> Trainer<'d> {
+    /// For a net of `config` on `dataset`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for nonsense in `config`; those of recording (spectrograms too small for the net) and of
+    /// [`Plan::new`].
+    pub fn new(config: &Config, dataset: &'d Dataset, device: &Device) -> Result<Self> {
+        Ok(Trainer::several(&[(config, dataset)], device)?.remove(0))
+    }
+
+    /// For nets, one at least, that differ in seeds and data alone. On a GPU they train side by side, each in a thread of
+    /// its own (see [`Plan::several`]); each gets what it gets alone, bit for bit.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::new`] and [`Plan::several`]; [`Error::Config`] if the nets differ in anything else.
+    pub fn several(nets: &[(&Config, &'d Dataset)], device: &Device) -> Result<Vec<Self>> {
+        let (config, Dataset { meta, .. }) = nets[0];
+        let alike = |(other, data): &(&Config, &Dataset)| {
+            let sizes = |meta: &Meta| (meta.classes.len(), meta.bins, meta.frames);
+            other.seedless() == config.seedless() && sizes(&data.meta) == sizes(meta)
+        };
+        if !nets.iter().all(alike) {
+            return Err(Error::Config("only nets that differ in seeds and data alone train side by side".to_string()));
+        }
+        config.check()?;
+        let net = config.net(meta.classes.len());
+        let program = TrainProgram::record(&net, [config.batch, meta.bins, meta.frames], config.l1, config.adam())?;
+        let program = program.fused(config.fuse);
+        let init = nets.iter().map(|(config, _)| nn::initialise(&program.tape, config.seed));
+        let init = init.collect::<Result<Vec<_>>>()?;
+        let plans = Plan::several(&program.tape, device, &init)?;
+        let ready = nets.iter().zip(init).zip(plans).map(|(((_, dataset), init), plan)| {
+            let size = [meta.bins, meta.frames];
+            let evaluator = Evaluator::new(&net, size, config.fuse, device, &init, &dataset.test)?;
+            Ok(Trainer { program: program.clone(), init, plan, evaluator })
+        });
+        ready.collect()
+    }
+
+    /// The program of a step.
+    pub fn tape(&self) -> &Tape {
+        &self.program.tape
+    }
+}
+
+/// Trains and evaluates one net, from the start or from the state `from` of the same training. `config` and `dataset` are
+/// those that `trainer` was made for.
 ///
 /// # Errors
-/// [`Error::Config`] for nonsense in `config`; [`Error::Training`] if the loss diverges; [`Error::Interrupted`] if
-/// `keeper` stops it; those of device and disk.
+/// [`Error::Training`] if the loss diverges; [`Error::Interrupted`] if `keeper` stops it; those of device and disk.
 pub fn fit(
+    trainer: Trainer,
     config: &Config,
     dataset: &Dataset,
-    device: &Device,
     options: &Options,
     from: Option<&State>,
     keeper: &mut dyn Keeper,
 ) -> Result<Outcome> {
-    config.check()?;
     let started = Instant::now();
     let meta = &dataset.meta;
-    let net = config.net(meta.classes.len());
-    let program = program(config, dataset)?;
-    let init = nn::initialise(&program.tape, config.seed)?;
-    let mut plan = Plan::new(&program.tape, device, &init)?;
-    let mut evaluator = Evaluator::new(&net, [meta.bins, meta.frames], config.fuse, device, &init, &dataset.test)?;
+    let Trainer { program, init, mut plan, mut evaluator } = trainer;
     let mut trace = options.trace.as_deref().map(|folder| Trace::start(folder, &init)).transpose()?;
 
     let steps_per_epoch = dataset.train.len().div_ceil(config.batch);

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::models::Architecture;
@@ -19,7 +18,7 @@ use super::checkpoint;
 use super::config::{Config, Preset};
 use super::evaluate::{Accuracies, Evaluation, TrackPrediction};
 use super::events::Events;
-use super::fit::{self, Epoch, Keeper, Observer, Options, Outcome};
+use super::fit::{self, Epoch, Keeper, Observer, Options, Outcome, Trainer};
 use super::state::State;
 
 /// What a net was trained and tested on, in numbers.
@@ -238,19 +237,20 @@ impl Default for Saves {
     }
 }
 
-/// Trains one net into the (existing) `folder`, from the state that an earlier attempt left there, if any.
+/// Trains one net, for which `trainer` was made, into the (existing) `folder`, from the state that an earlier attempt
+/// left there, if any; `device` is the name of what it runs on.
 ///
 /// The curve is saved after every epoch, the state now and then and when `observer` stops the training.
 ///
 /// # Errors
 /// Those of [`fit::fit`]; [`Error::Data`] if the folder is that of another run or its state is damaged.
 pub fn train(
+    trainer: Trainer,
     folder: &Path,
     config: &Config,
     dataset: &Dataset,
-    device: (&Device, &str),
-    options: &Options,
-    saves: &Saves,
+    device: &str,
+    (options, saves): (&Options, &Saves),
     observer: &mut dyn Observer,
 ) -> Result<Run> {
     let path = folder.join(RUN);
@@ -265,14 +265,14 @@ pub fn train(
     }
     let path = folder.join(STATE);
     let state = match path.exists() {
-        true => Some(State::read(&path, &fit::program(config, dataset)?.tape)?),
+        true => Some(State::read(&path, trainer.tape())?),
         false => None,
     };
     let done = state.as_ref().map_or(&[][..], |state| &state.reached.epochs);
     let events = saves.tensorboard.then(|| Events::start(folder, done)).transpose()?;
     let (save_every, saved) = (saves.every, Instant::now());
-    let mut saving = Saving { folder, config, dataset, device: device.1, save_every, saved, events, inner: observer };
-    let outcome = fit::fit(config, dataset, device.0, options, state.as_ref(), &mut saving)?;
+    let mut saving = Saving { folder, config, dataset, device, save_every, saved, events, inner: observer };
+    let outcome = fit::fit(trainer, config, dataset, options, state.as_ref(), &mut saving)?;
     let results = saving.write(&outcome, None)?;
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("cannot remove", &path)(error)),
