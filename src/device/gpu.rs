@@ -335,26 +335,15 @@ fn entry(binding: u32, read_only: bool) -> wgpu::BindGroupLayoutEntry {
 mod tests {
     use super::*;
 
-    /// The device takes a hundredth of what the driver says it has, and is asked for more and more.
+    /// A device that may take none of the driver's memory cannot even be opened.
     #[test]
-    fn out_of_memory_is_an_error_with_a_remedy() {
+    fn out_of_memory_is_an_error() {
         let required = std::env::var("GENREGRAD_REQUIRE_GPU").as_deref() == Ok("1");
-        let Some((info, adapter)) = adapters_within(Some(1)).pop() else { return assert!(!required, "no adapter") };
-        let gpu = Gpu::open(&adapter, info).unwrap();
-        let wanted = wgpu::BufferDescriptor {
-            label: None,
-            size: 256 << 20,
-            usage: wgpu::BufferUsages::STORAGE,
-            mapped_at_creation: false,
-        };
-        // Nobody touches what is granted, so that it takes no memory.
-        let made: Result<Vec<_>> =
-            (0..64).map(|_| gpu.scoped("values", || gpu.device.create_buffer(&wanted))).collect();
-        match made {
+        let Some((info, adapter)) = adapters_within(Some(0)).pop() else { return assert!(!required, "no adapter") };
+        match Gpu::open(&adapter, info) {
             Err(error) => {
                 let message = error.to_string();
-                assert!(message.contains("values: out of GPU memory; use a smaller batch"), "{message}");
-                gpu.check().unwrap();
+                assert!(message.contains("cannot be opened: Not enough memory"), "{message}");
             }
             Ok(_) => assert!(!required, "the driver does not say what memory it has"),
         }
