@@ -107,13 +107,13 @@ impl Rates {
 }
 
 /// The update of a piece of an array, as [`Rates::update`].
-struct Piece<'a> {
-    param: &'a mut [f32],
-    m: &'a mut [f32],
-    v: &'a mut [f32],
-    grad: &'a [f32],
-    penalty: f32,
-    rates: Rates,
+pub(super) struct Piece<'a> {
+    pub param: &'a mut [f32],
+    pub m: &'a mut [f32],
+    pub v: &'a mut [f32],
+    pub grad: &'a [f32],
+    pub penalty: f32,
+    pub rates: Rates,
 }
 
 impl Kernel for Piece<'_> {

@@ -706,16 +706,9 @@ impl<'b> Winners<'b> {
             let lists = spots.chunks_mut(list).zip(counts);
             let read = grad.chunks(list).zip(pooled.chunks(list)).zip(argmax.chunks(list));
             for ((spots, count), ((grad, pooled), argmax)) in lists.zip(read) {
-                let mut len = 0;
-                for ((g, &y), &place) in grad.iter().zip(pooled).zip(argmax) {
-                    // Exact: both are whole and below 2^24, so the quotient cannot round up to the next whole number.
-                    let row = (place / w_out as f32) as u32;
-                    let start = (place as u32 + row * (k_w as u32 - 1)) * c_in as u32;
-                    let factor = g * self.block.activation.slope(y);
-                    spots[len] = Spot { start, factor };
-                    len += usize::from(factor != 0.0);
-                }
-                *count = len as u32;
+                let sizes = (w_out as f32, k_w as u32 - 1, c_in as u32);
+                let activation = self.block.activation;
+                run(Collect { activation, sizes, grad, pooled, argmax, spots, count });
             }
         });
     }
@@ -754,6 +747,43 @@ impl<'b> Winners<'b> {
         let Conv2d { c_in, k_h, k_w, .. } = self.block.conv;
         let (c, r, s) = (tap / (k_h * k_w), tap / k_w % k_h, tap % k_w);
         r * self.run + s * c_in + c
+    }
+}
+
+/// The winners of a list whose gradient is not zero.
+struct Collect<'a> {
+    activation: Monotone,
+    /// Columns of the map, columns that a padded row has more, and channels of the image.
+    sizes: (f32, u32, u32),
+    grad: &'a [f32],
+    pooled: &'a [f32],
+    argmax: &'a [f32],
+    spots: &'a mut [Spot],
+    count: &'a mut u32,
+}
+
+impl Kernel for Collect<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Self { activation, sizes: (w_out, more, c_in), spots, .. } = self;
+        let mut len = 0;
+        let winners = self.grad.chunks(LANES).zip(self.pooled.chunks(LANES)).zip(self.argmax.chunks(LANES));
+        for ((grad, pooled), argmax) in winners {
+            let (mut factors, mut starts) = ([0.0; LANES], [0; LANES]);
+            for ((factor, g), &y) in factors.iter_mut().zip(grad).zip(pooled) {
+                *factor = g * activation.slope(y);
+            }
+            for (start, &place) in starts.iter_mut().zip(argmax) {
+                // Exact: both are whole and below 2^24, so the quotient cannot round up to the next whole number.
+                let row = (place / w_out) as i32 as u32;
+                *start = (place as i32 as u32 + row * more) * c_in;
+            }
+            for (&start, &factor) in starts.iter().zip(&factors).take(grad.len()) {
+                spots[len] = Spot { start, factor };
+                len += usize::from(factor != 0.0);
+            }
+        }
+        *self.count = len as u32;
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::kernels::simd::prefetch;
 use super::kernels::{self, Kernel, Mat, Vector, gemm};
 use super::l1_penalty::L1Penalty;
 use super::{expect, once, scratch};
@@ -27,11 +28,15 @@ const BLOCK: usize = 16;
 /// Rows of the weight that one task of the forward pass handles.
 const ROWS: usize = 8;
 
+/// Floats of the widest vector.
+const LANES: usize = 16;
+
 /// Elements of these rows that are worked on before the next: what the batch has beside them stays in a near cache.
 const DEPTH: usize = 512;
 
-/// Floats of the widest vector.
-const LANES: usize = 16;
+/// Floats from row to row of the input's copy: one line of a cache more, since rows that lie a multiple of a cache's way
+/// apart, as those of the input itself often do, all fall on the same few lines.
+const STRIDE: usize = DEPTH + LANES;
 
 /// Columns of a workgroup on the GPU, rows or outputs of its thread's tile, and outputs of a slice: those of
 /// `shaders/dense_tiled.wgsl`.
@@ -122,12 +127,22 @@ impl Dense {
         let Self { n, i, o } = *self;
         // Blocks of weight rows run in parallel, each into its own block of [O, N + 1]: the transposed output, and
         // beside it the rows' magnitudes.
-        scratch::with(o * (n + 1), |transposed| {
+        let pieces = i.div_ceil(DEPTH);
+        scratch::with(o * (n + 1) + pieces * n * STRIDE, |memory| {
+            let (transposed, input) = memory.split_at_mut(o * (n + 1));
+            input.par_chunks_mut(n * STRIDE).enumerate().for_each(|(piece, input)| {
+                for (to, row) in input.chunks_exact_mut(STRIDE).zip(read[0].chunks_exact(i)) {
+                    let from = &row[piece * DEPTH..i.min((piece + 1) * DEPTH)];
+                    to[..from.len()].copy_from_slice(from);
+                }
+            });
+            let input = &*input;
             transposed.par_chunks_mut(ROWS * (n + 1)).zip(read[1].par_chunks(ROWS * i)).for_each(|(out, weight)| {
                 scratch::with(out.len() * LANES, |lanes| {
-                    kernels::run(Products { n, i, weight, input: read[0], magnitudes, lanes, out });
+                    kernels::run(Products { n, i, weight, input, magnitudes, lanes, out });
                 });
             });
+            let transposed = &*transposed;
             for (row, out) in out.chunks_exact_mut(o).enumerate() {
                 for (col, out) in out.iter_mut().enumerate() {
                     *out = transposed[col * (n + 1) + row] + read[2][col];
@@ -143,6 +158,7 @@ struct Products<'a> {
     n: usize,
     i: usize,
     weight: &'a [f32],
+    /// The input by pieces of `DEPTH` columns: [pieces, N, STRIDE].
     input: &'a [f32],
     magnitudes: bool,
     /// [rows, N + 1, lanes of a vector]: sums that are not yet added up.
@@ -157,6 +173,12 @@ impl Kernel for Products<'_> {
         // As many sums as fit into the registers beside what they are made of.
         if V::REGISTERS >= 32 { self.rows::<V, 4>() } else { self.rows::<V, 2>() }
     }
+}
+
+/// Where column `col` of the input's row `n` of `rows` stands in its copy.
+#[inline(always)]
+fn place(rows: usize, n: usize, col: usize) -> usize {
+    (col / DEPTH * rows + n) * STRIDE + col % DEPTH
 }
 
 impl Products<'_> {
@@ -181,7 +203,8 @@ impl Products<'_> {
             let (row, n) = (index / (self.n + 1), index % (self.n + 1));
             let rest = &self.weight[row * self.i + whole..(row + 1) * self.i];
             let rest: f32 = if n < self.n {
-                rest.iter().zip(&self.input[n * self.i + whole..]).map(|(w, x)| w * x).sum()
+                let input = self.input.get(place(self.n, n, whole)..).unwrap_or_default();
+                rest.iter().zip(input).map(|(w, x)| w * x).sum()
             } else {
                 rest.iter().map(|w| w.abs()).sum()
             };
@@ -210,18 +233,24 @@ impl Products<'_> {
                 V::load(lanes).add(*sum).store(lanes);
             }
         }
+        // What comes next: the same elements of the next rows, or the next elements of the first rows.
+        let next = if row + 2 * R <= self.weight.len() / self.i { (row + R) * self.i + from } else { from + len };
+        let mut ahead: [&[f32]; R] = [&[]; R];
+        for (r, ahead) in ahead.iter_mut().enumerate() {
+            *ahead = self.weight.get(next + r * self.i..).unwrap_or_default();
+        }
         let mut n = 0;
         while n + 5 <= self.n {
-            self.products::<V, R, 5>(&weight, row, n, from);
+            self.products::<V, R, 5>(&weight, row, n, from, if n == 0 { &ahead } else { &[&[]; R] });
             n += 5;
         }
         while n < self.n {
-            self.products::<V, R, 1>(&weight, row, n, from);
+            self.products::<V, R, 1>(&weight, row, n, from, &[&[]; R]);
             n += 1;
         }
     }
 
-    /// `R` rows of the weight with `N` of the input.
+    /// `R` rows of the weight with `N` of the input; asks for what is `ahead` meanwhile.
     #[inline(always)]
     fn products<V: Vector, const R: usize, const N: usize>(
         &mut self,
@@ -229,11 +258,12 @@ impl Products<'_> {
         row: usize,
         n: usize,
         from: usize,
+        ahead: &[&[f32]; R],
     ) {
         let len = weight[0].len();
         let mut input: [&[f32]; N] = [&[]; N];
         for (p, input) in input.iter_mut().enumerate() {
-            *input = &self.input[(n + p) * self.i + from..][..len];
+            *input = &self.input[place(self.n, n + p, from)..][..len];
         }
         let mut sums = [[V::splat(0.0); N]; R];
         let mut k = 0;
@@ -242,6 +272,7 @@ impl Products<'_> {
             for (w, weight) in w.iter_mut().zip(weight) {
                 *w = V::load(&weight[k..len]);
             }
+            ahead.iter().filter_map(|ahead| ahead.get(k)).for_each(prefetch);
             for (p, input) in input.iter().enumerate() {
                 let x = V::load(&input[k..len]);
                 for (sums, w) in sums.iter_mut().zip(&w) {

@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::adam::{Adam, Origin, Rates};
+use super::adam::{Adam, Origin, Piece, Rates};
 use super::dense::{self, Dense};
+use super::kernels::simd::prefetch;
 use super::kernels::{self, Columns, Kernel, Plain, Vector, columns};
 use super::{expect, l1_penalty, once, scratch};
 use crate::error::Result;
@@ -26,8 +27,11 @@ use crate::shader;
 use crate::tape::{Bind, Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step};
 use crate::tensor::Shape;
 
-/// Floats of input and of `grad_input` that a task keeps: with the tile's weights they stay in a first-level cache.
-const KEPT: usize = 10 * 1024;
+/// Floats of input and of `grad_input` that a task keeps: with the rows' gradients they stay in a near cache.
+const KEPT: usize = 20 * 1024;
+
+/// Rows that a task works on together.
+const ROWS: usize = 4;
 
 /// Columns of a task are a multiple of this, which is a multiple of every panel.
 const PANEL: usize = 64;
@@ -137,10 +141,28 @@ impl Op for Update {
         let moments = columns(m, i, width).zip(columns(v, i, width));
         let blocks = columns(weight, i, width).zip(columns(grad_input, i, width)).zip(moments);
         blocks.for_each(|((weight, grad_input), (m, v))| {
-            scratch::with(2 * n * width, |panels| {
-                let (x, sums) = panels.split_at_mut(n * width);
+            scratch::with(2 * n * width + ROWS * (width + n), |memory| {
+                let (x, rest) = memory.split_at_mut(n * width);
+                let (sums, rest) = rest.split_at_mut(n * width);
+                let (grads, g) = rest.split_at_mut(ROWS * width);
                 let (grad_output, input) = (read[0], read[1]);
-                kernels::run(Block { n, i, o, grad_output, input, x, sums, weight, m, v, grad_input, penalty, rates });
+                kernels::run(Block {
+                    n,
+                    i,
+                    o,
+                    grad_output,
+                    input,
+                    x,
+                    sums,
+                    grads,
+                    g,
+                    weight,
+                    m,
+                    v,
+                    grad_input,
+                    penalty,
+                    rates,
+                });
             });
         });
     }
@@ -208,6 +230,10 @@ struct Block<'a> {
     x: &'a mut [f32],
     /// `grad_input` while it is summed.
     sums: &'a mut [f32],
+    /// The gradient of some rows of the weight, [rows, columns].
+    grads: &'a mut [f32],
+    /// What `grad_output` has for these rows, [N, rows].
+    g: &'a mut [f32],
     weight: Columns<'a>,
     m: Columns<'a>,
     v: Columns<'a>,
@@ -219,7 +245,7 @@ struct Block<'a> {
 impl Kernel for Block<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
-        // A tile of 4 x 2 vectors: few enough rows for the ways of a cache, enough sums to hide their latency.
+        // A panel is two vectors wide: with four rows enough sums to hide their latency.
         let panel = 2 * V::LANES;
         let starts = |width: usize| (0..width).step_by(panel).map(move |col| (col, panel.min(width - col)));
         for (col, len) in starts(self.weight.width()) {
@@ -230,9 +256,9 @@ impl Kernel for Block<'_> {
         }
         self.sums.fill(0.0);
         let mut row = 0;
-        while row + 4 <= self.o {
-            self.rows::<V, 4>(row);
-            row += 4;
+        while row + ROWS <= self.o {
+            self.rows::<V, ROWS>(row);
+            row += ROWS;
         }
         while row < self.o {
             self.rows::<V, 1>(row);
@@ -248,86 +274,108 @@ impl Kernel for Block<'_> {
 }
 
 impl Block<'_> {
-    /// All tiles of `R` rows.
+    /// `R` rows: both gradients panel by panel, then the update row by row. Apart from each other, since the three
+    /// matrices and their rows often lie alike in their pages: then a load waits for every store before it that seems to
+    /// be to the same address.
     #[inline(always)]
     fn rows<V: Vector, const R: usize>(&mut self, row: usize) {
-        let (width, panel) = (self.weight.width(), 2 * V::LANES);
+        let (n, width, panel) = (self.n, self.weight.width(), 2 * V::LANES);
+        for (g, grad_output) in self.g.chunks_exact_mut(R).zip(self.grad_output.chunks_exact(self.o)) {
+            g.copy_from_slice(&grad_output[row..][..R]);
+        }
+        let g = &self.g[..n * R];
+        let mut weight: [&[f32]; R] = [&[]; R];
+        for (r, weight) in weight.iter_mut().enumerate() {
+            *weight = self.weight.read(row + r);
+        }
+        let wanted = self.grad_input.rows() > 0;
         let mut col = 0;
-        while col + panel <= width {
-            self.tile::<V, R, 2>(row, col, panel);
-            col += panel;
-        }
-        if col + V::LANES <= width {
-            self.tile::<V, R, 1>(row, col, panel);
-            col += V::LANES;
-        }
         while col < width {
-            self.tile::<Plain<1>, R, 1>(row, col, panel);
-            col += 1;
+            let start = col / panel * panel * n + col % panel;
+            let (x, sums) = (&self.x[start..], &mut self.sums[start..]);
+            let grads = &mut self.grads[col..];
+            let at = (col, panel, width);
+            col += match width - col {
+                left if left >= panel => tile::<V, R, 2>(at, &weight, g, x, wanted.then_some(sums), grads),
+                left if left >= V::LANES => tile::<V, R, 1>(at, &weight, g, x, wanted.then_some(sums), grads),
+                _ => tile::<Plain<1>, R, 1>(at, &weight, g, x, wanted.then_some(sums), grads),
+            };
+        }
+        for (r, grad) in (row..row + R).zip(self.grads.chunks_exact(width)) {
+            // The machine does not foresee where the next rows begin.
+            for matrix in [&self.weight, &self.m, &self.v] {
+                if r + R < self.o {
+                    matrix.read(r + R).iter().step_by(LINE).take(AHEAD).for_each(prefetch);
+                }
+            }
+            let (param, m, v) = (self.weight.row(r), self.m.row(r), self.v.row(r));
+            Piece { param, m, v, grad, penalty: self.penalty, rates: self.rates }.run::<V>();
         }
     }
+}
 
-    /// `R` rows by `K` vectors. Nothing is asked of `self` inside a loop: the compiler could not know that the loop's
-    /// stores leave it as it is.
-    #[inline(always)]
-    fn tile<V: Vector, const R: usize, const K: usize>(&mut self, row: usize, col: usize, panel: usize) {
-        let (o, len, rates, penalty) = (self.o, K * V::LANES, self.rates, V::splat(self.penalty));
-        let grad_output = self.grad_output;
-        let start = col / panel * panel * self.n + col % panel;
-        if self.grad_input.rows() > 0 {
-            let mut weight = [[V::splat(0.0); K]; R];
-            for (r, weight) in weight.iter_mut().enumerate() {
-                let from = &self.weight.row(row + r)[col..][..len];
-                for (k, weight) in weight.iter_mut().enumerate() {
-                    *weight = V::load(&from[k * V::LANES..]);
-                }
-            }
-            for (sums, grad_output) in self.sums[start..].chunks_mut(panel).zip(grad_output.chunks_exact(o)) {
-                let (sums, grad_output) = (&mut sums[..len], &grad_output[row..][..R]);
-                let mut sum = [V::splat(0.0); K];
-                for (k, sum) in sum.iter_mut().enumerate() {
-                    *sum = V::load(&sums[k * V::LANES..]);
-                }
-                for (weight, &g) in weight.iter().zip(grad_output) {
-                    let g = V::splat(g);
-                    for (sum, &weight) in sum.iter_mut().zip(weight) {
-                        *sum = g.mul_add(weight, *sum);
-                    }
-                }
-                for (k, sum) in sum.iter().enumerate() {
-                    sum.store(&mut sums[k * V::LANES..]);
-                }
+/// Floats of a cache line.
+const LINE: usize = 16;
+
+/// Lines of a row that are asked for ahead; the machine foresees the others.
+const AHEAD: usize = 4;
+
+/// `R` rows by `K` vectors from column `col` on: adds their share of `grad_input` to `sums`, and writes the gradient of
+/// the weight to `grads`, whose rows are `width` long. Gives the number of columns.
+#[inline(always)]
+fn tile<V: Vector, const R: usize, const K: usize>(
+    (col, panel, width): (usize, usize, usize),
+    weight: &[&[f32]; R],
+    g: &[f32],
+    x: &[f32],
+    sums: Option<&mut [f32]>,
+    grads: &mut [f32],
+) -> usize {
+    let len = K * V::LANES;
+    if let Some(sums) = sums {
+        let mut tile = [[V::splat(0.0); K]; R];
+        for (tile, weight) in tile.iter_mut().zip(weight) {
+            for (k, w) in tile.iter_mut().enumerate() {
+                *w = V::load(&weight[col + k * V::LANES..]);
             }
         }
-        let mut grad = [[V::splat(0.0); K]; R];
-        for (from, grad_output) in self.x[start..].chunks(panel).zip(grad_output.chunks_exact(o)) {
-            let (from, grad_output) = (&from[..len], &grad_output[row..][..R]);
-            let mut x = [V::splat(0.0); K];
-            for (k, x) in x.iter_mut().enumerate() {
-                *x = V::load(&from[k * V::LANES..]);
+        for (sums, g) in sums.chunks_mut(panel).zip(g.as_chunks::<R>().0) {
+            let sums = &mut sums[..len];
+            let mut sum = [V::splat(0.0); K];
+            for (k, sum) in sum.iter_mut().enumerate() {
+                *sum = V::load(&sums[k * V::LANES..]);
             }
-            for (grad, &g) in grad.iter_mut().zip(grad_output) {
+            for (weight, &g) in tile.iter().zip(g) {
                 let g = V::splat(g);
-                for (grad, &x) in grad.iter_mut().zip(&x) {
-                    *grad = g.mul_add(x, *grad);
+                for (sum, &weight) in sum.iter_mut().zip(weight) {
+                    *sum = g.mul_add(weight, *sum);
                 }
             }
-        }
-        // The loop below is too long to be unrolled: what it takes by number would keep `grad` out of the registers.
-        let mut tile = [[0.0; PANEL / 2]; R];
-        for (tile, grad) in tile.iter_mut().zip(&grad) {
-            for (k, grad) in grad.iter().enumerate() {
-                grad.store(&mut tile[k * V::LANES..]);
-            }
-        }
-        for (r, grad) in tile.iter().enumerate() {
-            let weight = &mut self.weight.row(row + r)[col..][..len];
-            let (m, v) = (&mut self.m.row(row + r)[col..][..len], &mut self.v.row(row + r)[col..][..len]);
-            for k in (0..K).map(|k| k * V::LANES) {
-                rates.update(&mut weight[k..], &mut m[k..], &mut v[k..], V::load(&grad[k..]), penalty);
+            for (k, sum) in sum.iter().enumerate() {
+                sum.store(&mut sums[k * V::LANES..]);
             }
         }
     }
+    let mut tile = [[V::splat(0.0); K]; R];
+    for (from, g) in x.chunks(panel).zip(g.as_chunks::<R>().0) {
+        let from = &from[..len];
+        let mut x = [V::splat(0.0); K];
+        for (k, x) in x.iter_mut().enumerate() {
+            *x = V::load(&from[k * V::LANES..]);
+        }
+        for (grad, &g) in tile.iter_mut().zip(g) {
+            let g = V::splat(g);
+            for (grad, &x) in grad.iter_mut().zip(&x) {
+                *grad = g.mul_add(x, *grad);
+            }
+        }
+    }
+    for (r, grad) in tile.iter().enumerate() {
+        for (k, grad) in grad.iter().enumerate() {
+            grad.store(&mut grads[r * width + k * V::LANES..]);
+        }
+    }
+    len
 }
 
 #[cfg(test)]

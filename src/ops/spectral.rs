@@ -19,7 +19,7 @@ mod products;
 
 use rayon::prelude::*;
 
-use self::products::{AT_ONCE, AddConjugate, Join, KernelColumns, KernelRows, Multiply, Outer, Product, Split};
+use self::products::{AT_ONCE, AddConjugate, Join, KernelColumns, KernelRows, Multiply, Outer, Product, Split, apart};
 use super::fft::{Fft, Pair, Rows};
 use super::kernels::simd::{self, LANES, Lanes};
 use super::scratch;
@@ -167,14 +167,14 @@ impl Spectral {
         if mirrored { (n + s - self.pad.1) % n } else { (n + self.pad.1 - s) % n }
     }
 
-    /// Row transforms of all kernels, `[scalar channels][lane blocks][half][k_h]`. Forward, lanes are output
+    /// Row transforms of all kernels, `[lane blocks][scalar channels][half][k_h]`. Forward, lanes are output
     /// channels and scalars input channels; mirrored (for the input's gradient) the other way round.
     fn weight_rows(&self, weight: &[f32], mirrored: bool, out: &mut [Pair]) {
         let (scalars, vectors) = if mirrored { (self.c_out, self.c_in) } else { (self.c_in, self.c_out) };
         let (blocks, taps, scale) = (Self::blocks(vectors), self.k_h * self.k_w, self.scale());
         debug_assert_eq!(out.len(), scalars * blocks * self.half() * self.k_h);
         out.par_chunks_mut(self.half() * self.k_h).enumerate().for_each(|(task, out)| {
-            let (scalar, first) = (task / blocks, task % blocks * LANES);
+            let (scalar, first) = (task % scalars, task / scalars * LANES);
             let (o, c, apart) = if mirrored { (scalar, first, taps) } else { (first, scalar, self.c_in * taps) };
             scratch::lanes(taps, |kernel| {
                 let planes = &weight[(o * self.c_in + c) * taps..];
@@ -441,16 +441,12 @@ impl Spectral {
     /// `out [n][out blocks][h_out]`.
     fn columns(&self, n: usize, k: usize, image_rows: &[Pair], weight_rows: &[Pair], out: &mut [Pair]) {
         let (len, in_blocks, out_blocks) = (self.columns.len(), Self::blocks(self.c_in), Self::blocks(self.c_out));
-        let (x_len, w_len) = (n * in_blocks * len, len * in_blocks * LANES * out_blocks);
-        scratch::pairs(x_len + w_len + n * out_blocks * len, |buffer| {
-            let (x, rest) = buffer.split_at_mut(x_len);
-            let (w, y) = rest.split_at_mut(w_len);
-            self.image_columns(k, self.h, image_rows, x);
-            self.weight_columns(k, false, weight_rows, w);
-            simd::run(Product { len, n, x: (in_blocks, x), w, y: (out_blocks, y) });
-            for (column, out) in y.chunks_exact_mut(len).zip(out.chunks_exact_mut(self.h_out)) {
-                self.columns.inverse(column, out);
-            }
+        let x_len = n * apart(in_blocks * len);
+        scratch::pairs(x_len + n * apart(out_blocks * len), |buffer| {
+            let (x, y) = buffer.split_at_mut(x_len);
+            self.image_columns(k, (self.h, in_blocks), image_rows, x);
+            self.filter(k, false, weight_rows, x, y);
+            self.columns_back(y, out_blocks, out);
         });
     }
 
@@ -460,7 +456,7 @@ impl Spectral {
         scratch::pairs(size * 3, |buffer| {
             let (x, rest) = buffer.split_at_mut(size);
             let (y, sums) = rest.split_at_mut(size);
-            self.image_columns(k, self.h, image_rows, x);
+            self.columns.forward(&image_rows[k * self.h..][..self.h], x);
             for (block, kernel) in kernels.chunks_exact_mut(self.k_h).enumerate() {
                 sums.fill([Lanes::ZERO; 2]);
                 for image in 0..n {
@@ -490,48 +486,63 @@ impl Spectral {
             return self.grad_columns_of_single(n, k, image_rows, grads, kernels);
         }
         let (len, in_blocks, out_blocks) = (self.columns.len(), Self::blocks(self.c_in), Self::blocks(self.c_out));
-        let (x_len, g_len) = (n * in_blocks * len, n * out_blocks * len);
-        // The mirrored kernels and the kernels' gradient are equally large, and needed one after the other.
-        let w_len = len * in_blocks * LANES * out_blocks;
-        scratch::pairs(x_len + g_len + w_len, |buffer| {
+        let (x_len, g_len) = (n * apart(in_blocks * len), n * apart(out_blocks * len));
+        scratch::pairs(x_len + g_len + LANES * apart(len), |buffer| {
             let (x, rest) = buffer.split_at_mut(x_len);
-            let (g, w) = rest.split_at_mut(g_len);
-            self.image_columns(k, self.h_out, grads, g);
+            let (g, sums) = rest.split_at_mut(g_len);
+            self.image_columns(k, (self.h_out, out_blocks), grads, g);
             if let Some(weight_rows) = weight_rows {
-                self.weight_columns(k, true, weight_rows, w);
-                simd::run(Product { len, n, x: (out_blocks, g), w, y: (in_blocks, x) });
-                for (column, out) in x.chunks_exact_mut(len).zip(columns.chunks_exact_mut(self.h)) {
-                    self.columns.inverse(column, out);
-                }
+                self.filter(k, true, weight_rows, g, x);
+                self.columns_back(x, in_blocks, columns);
             }
-            self.image_columns(k, self.h, image_rows, x);
-            simd::run(Outer { len, n, x: (in_blocks, x), y: (out_blocks, g), out: w });
-            for (column, kernel) in w.chunks_exact(len).zip(kernels.chunks_exact_mut(self.k_h)) {
-                simd::run(KernelRows { pairs: &self.pairs, roots: &self.roots, column, kernel });
-            }
+            self.image_columns(k, (self.h, in_blocks), image_rows, x);
+            let (pairs, roots) = (&self.pairs, &self.roots);
+            simd::run(Outer { len, n, x: (in_blocks, x), y: (out_blocks, g), pairs, roots, sums, kernels });
         });
     }
 
-    /// Columns of row frequency `k` from row transforms `[images and blocks][half][count]`.
-    fn image_columns(&self, k: usize, count: usize, rows: &[Pair], out: &mut [Pair]) {
-        for (i, out) in out.chunks_exact_mut(self.columns.len()).enumerate() {
-            self.columns.forward(&rows[(i * self.half() + k) * count..][..count], out);
+    /// Columns of row frequency `k` from row transforms `[images][blocks][half][count]`, to `[images][blocks][columns]`
+    /// with images set [`apart`].
+    fn image_columns(&self, k: usize, (count, blocks): (usize, usize), rows: &[Pair], out: &mut [Pair]) {
+        let len = self.columns.len();
+        for (image, out) in out.chunks_exact_mut(apart(blocks * len)).enumerate() {
+            for (block, out) in out.chunks_exact_mut(len).enumerate() {
+                let from = ((image * blocks + block) * self.half() + k) * count;
+                self.columns.forward(&rows[from..][..count], out);
+            }
         }
     }
 
-    /// Columns of row frequency `k` of the kernels, as [`Product`] reads them: `[columns][scalar
-    /// channels][lane blocks]`, the scalar channels filled up to whole blocks with zeros.
-    fn weight_columns(&self, k: usize, mirrored: bool, rows: &[Pair], out: &mut [Pair]) {
-        let (scalars, vectors) = if mirrored { (self.c_out, self.c_in) } else { (self.c_in, self.c_out) };
-        let blocks = Self::blocks(vectors);
-        let padded = Self::blocks(scalars) * LANES;
-        let (tasks, step) = (scalars * blocks, padded * blocks);
-        let rows = &rows[k * self.k_h..];
-        let (pairs, roots, stride) = (&self.pairs, &self.roots, self.half() * self.k_h);
-        simd::run(KernelColumns { pairs, roots, mirrored, tasks, rows, stride, step, out });
-        for out in out.chunks_exact_mut(step) {
-            out[tasks..].fill([Lanes::ZERO; 2]);
+    /// The way back from columns as [`Spectral::image_columns`] leaves them, which are overwritten, to `out
+    /// [images][blocks][rows]`.
+    fn columns_back(&self, columns: &mut [Pair], blocks: usize, out: &mut [Pair]) {
+        let len = self.columns.len();
+        let images = columns.chunks_exact_mut(apart(blocks * len));
+        let rows = out.len() / (images.len() * blocks);
+        for (columns, out) in images.zip(out.chunks_exact_mut(blocks * rows)) {
+            for (column, out) in columns.chunks_exact_mut(len).zip(out.chunks_exact_mut(rows)) {
+                self.columns.inverse(column, out);
+            }
         }
+    }
+
+    /// Columns `x` of images times those of the kernels at row frequency `k`, to `y`; both as
+    /// [`Spectral::image_columns`] leaves them. Block by block of the lanes, so that a block's kernels stay in the cache
+    /// from their making to their use.
+    fn filter(&self, k: usize, mirrored: bool, weight_rows: &[Pair], x: &[Pair], y: &mut [Pair]) {
+        let (scalars, vectors) = if mirrored { (self.c_out, self.c_in) } else { (self.c_in, self.c_out) };
+        let (len, x_blocks, y_blocks) = (self.columns.len(), Self::blocks(scalars), Self::blocks(vectors));
+        let (pairs, roots, stride) = (&self.pairs, &self.roots, self.half() * self.k_h);
+        let step = apart(x_blocks * LANES);
+        scratch::pairs(len * step, |w| {
+            // The scalar channels are filled up to whole blocks.
+            w.chunks_exact_mut(step).for_each(|w| w[scalars..].fill([Lanes::ZERO; 2]));
+            for block in 0..y_blocks {
+                let rows = &weight_rows[block * scalars * stride + k * self.k_h..];
+                simd::run(KernelColumns { pairs, roots, mirrored, tasks: scalars, rows, stride, step, out: w });
+                simd::run(Product { len, x: (x_blocks, x), w, block, y: (y_blocks, y) });
+            }
+        });
     }
 }
 

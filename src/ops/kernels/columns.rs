@@ -56,6 +56,14 @@ impl Columns<'_> {
         self.width
     }
 
+    /// One row of these columns, to be read.
+    #[inline(always)]
+    pub fn read(&self, row: usize) -> &[f32] {
+        assert!(row < self.rows, "columns: row {row} of {}", self.rows);
+        // SAFETY: as in `row`; as long as `self` is only shared, nobody writes.
+        unsafe { std::slice::from_raw_parts(self.data.add(row * self.stride + self.from), self.width) }
+    }
+
     /// One row of these columns.
     #[inline(always)]
     pub fn row(&mut self, row: usize) -> &mut [f32] {
@@ -78,6 +86,7 @@ mod tests {
             for row in 0..3 {
                 let from = block.from();
                 block.row(row).iter_mut().enumerate().for_each(|(i, x)| *x = (10 * row + from + i) as f32);
+                assert_eq!(block.read(row)[0], (10 * row + from) as f32);
             }
         });
         let expected: Vec<f32> = (0..21).map(|i| (10 * (i / 7) + i % 7) as f32).collect();
@@ -90,5 +99,11 @@ mod tests {
     fn a_row_beyond_the_columns_is_refused() {
         let mut matrix = [0.0; 4];
         columns(&mut matrix, 2, 2).for_each(|mut block| block.row(2).fill(1.0));
+    }
+
+    #[test]
+    #[should_panic(expected = "columns: row 2 of 2")]
+    fn nor_is_it_read() {
+        columns(&mut [0.0; 4], 2, 2).for_each(|block| assert_eq!(block.read(2), [0.0; 2]));
     }
 }

@@ -3,6 +3,12 @@
 use crate::ops::fft::Pair;
 use crate::ops::kernels::simd::{Kernel, LANES, Vector, prefetch};
 
+/// Complex vectors from one piece of an array to the next, for pieces of `len` that are read side by side: with one more
+/// than they need, they do not all fall on the same few lines of a cache.
+pub fn apart(len: usize) -> usize {
+    len + 1
+}
+
 /// Asks for two rows of one frequency: those of different frequencies are far apart.
 #[inline(always)]
 fn prefetch_rows(spectrum: &[Pair], row: usize) {
@@ -157,24 +163,22 @@ impl KernelColumns<'_> {
     #[inline(always)]
     fn blocks<V: Vector, const P: usize>(self) {
         let Self { pairs, roots, step, .. } = self;
-        let k_h = roots.len() / pairs.len();
-        for first in (0..pairs.len()).step_by(P) {
-            // Some are done twice rather than fewer at once.
-            let first = first.min(pairs.len() - P);
-            for task in 0..self.tasks {
-                let rows = &self.rows[task * self.stride..][..k_h];
-                let next = self.rows.get((task + 1) * self.stride..).unwrap_or_default();
+        let (frequencies, k_h) = (pairs.len(), roots.len() / pairs.len());
+        for task in 0..self.tasks {
+            let rows = &self.rows[task * self.stride..][..k_h];
+            for [re, im] in self.rows.get((task + 2) * self.stride..).unwrap_or_default().iter().take(k_h) {
+                prefetch(re);
+                prefetch(im);
+            }
+            for first in (0..frequencies).step_by(P) {
+                // Some are done twice rather than fewer at once.
+                let first = first.min(frequencies - P);
                 for part in (0..LANES).step_by(V::LANES) {
                     // re c, im s, re s, im c
                     let mut sums = [[V::splat(0.0); 4]; P];
-                    for (r, [re, im]) in rows.iter().enumerate() {
+                    for ([re, im], roots) in rows.iter().zip(roots.chunks_exact(frequencies)) {
                         let (re, im) = (V::load(&re.0[part..]), V::load(&im.0[part..]));
-                        if let Some([re, im]) = next.get(r) {
-                            prefetch(re);
-                            prefetch(im);
-                        }
-                        let Some(roots) = roots[r * pairs.len() + first..].first_chunk::<P>() else { break };
-                        for (sum, root) in sums.iter_mut().zip(roots) {
+                        for (sum, root) in sums.iter_mut().zip(&roots[first..first + P]) {
                             let (c, s) = (V::splat(root[0]), V::splat(root[1]));
                             sum[0] = re.mul_add(c, sum[0]);
                             sum[1] = im.mul_add(s, sum[1]);
@@ -182,7 +186,8 @@ impl KernelColumns<'_> {
                             sum[3] = im.mul_add(c, sum[3]);
                         }
                     }
-                    for (sum, pair) in sums.iter().zip(&pairs[first..]) {
+                    // Of known length: only then is the loop unrolled, and the sums stay in registers.
+                    for (sum, pair) in sums.iter().zip(&pairs[first..first + P]) {
                         let [p, q] = if self.mirrored { [pair[1], pair[0]] } else { *pair };
                         let [re, im] = &mut self.out[q * step + task];
                         sum[0].add(sum[1]).store(&mut re.0[part..]);
@@ -242,59 +247,42 @@ impl Kernel for KernelRows<'_> {
     }
 }
 
-/// `y[n, o] = sum_c x[n, c] w[c, o]` for every frequency of a column: `x [n][blocks][len]` (scalars in the
-/// lanes), `w [len][scalars][blocks]`, `y [n][blocks][len]`.
+/// `y[n, o] = sum_c x[n, c] w[c, o]` for every frequency of a column and the sixteen channels o of one block: `x
+/// [n][blocks][len]` (scalars in the lanes), `w [len][scalars]`, `y [n][blocks][len]`, each with what its first index
+/// counts set [`apart`].
 pub struct Product<'a> {
     pub len: usize,
-    pub n: usize,
     pub x: (usize, &'a [Pair]),
     pub w: &'a [Pair],
+    pub block: usize,
     pub y: (usize, &'a mut [Pair]),
 }
 
 impl Kernel for Product<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        product::<V>(self.len, self.n, self.x, self.w, self.y);
-    }
-}
-
-#[inline(always)]
-fn product<V: Vector>(
-    len: usize,
-    n: usize,
-    (x_blocks, x): (usize, &[Pair]),
-    w: &[Pair],
-    (y_blocks, y): (usize, &mut [Pair]),
-) {
-    // Blocks of images times vectors whose sums fit the registers.
-    let most_b = if V::REGISTERS >= 32 { 2 } else { 1 };
-    let row = x_blocks * LANES * y_blocks;
-    for (h, w) in w.chunks_exact(row).enumerate() {
-        let mut b = 0;
-        while b < y_blocks {
-            let step_b = most_b.min(y_blocks - b);
+        let Self { len, x: (x_blocks, x), w, block, y: (y_blocks, y) } = self;
+        let (x_step, y_step) = (apart(x_blocks * len), apart(y_blocks * len));
+        let n = x.len() / x_step;
+        for (h, w) in w.chunks_exact(apart(x_blocks * LANES)).enumerate() {
             let mut i = 0;
             while i < n {
+                // As many images as there are registers for their sums.
                 let step = match n - i {
                     5.. => 5,
                     3.. => 3,
                     _ => 1,
                 };
-                let at = (h, i, b);
+                let (x, y) = (&x[i * x_step + h..], &mut y[i * y_step + block * len + h..]);
                 for part in (0..LANES).step_by(V::LANES) {
-                    match (step, step_b) {
-                        (5, 2) => product_block::<V, 5, 2>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
-                        (3, 2) => product_block::<V, 3, 2>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
-                        (1, 2) => product_block::<V, 1, 2>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
-                        (5, _) => product_block::<V, 5, 1>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
-                        (3, _) => product_block::<V, 3, 1>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
-                        _ => product_block::<V, 1, 1>(len, part, at, (x_blocks, x), w, (y_blocks, y)),
+                    match step {
+                        5 => product_of::<V, 5>(part, len, (x_blocks, x_step, x), w, (y_step, y)),
+                        3 => product_of::<V, 3>(part, len, (x_blocks, x_step, x), w, (y_step, y)),
+                        _ => product_of::<V, 1>(part, len, (x_blocks, x_step, x), w, (y_step, y)),
                     }
                 }
                 i += step;
             }
-            b += step_b;
         }
     }
 }
@@ -302,116 +290,100 @@ fn product<V: Vector>(
 /// What a row of scalars is before it is one.
 const ZEROS: [f32; LANES] = [0.0; LANES];
 
-/// Images `i..i + M` times vectors `b..b + B` of [`Product`].
+/// `M` images at one frequency of [`Product`]; slices start at the first of them.
 #[inline(always)]
-fn product_block<V: Vector, const M: usize, const B: usize>(
-    len: usize,
+fn product_of<V: Vector, const M: usize>(
     part: usize,
-    (h, i, b): (usize, usize, usize),
-    (x_blocks, x): (usize, &[Pair]),
+    len: usize,
+    (x_blocks, x_step, x): (usize, usize, &[Pair]),
     w: &[Pair],
-    (y_blocks, y): (usize, &mut [Pair]),
+    (y_step, y): (usize, &mut [Pair]),
 ) {
-    let zero = V::splat(0.0);
-    let mut sums = [[(zero, zero); B]; M];
-    for (block, w) in w.chunks_exact(LANES * y_blocks).enumerate() {
+    let mut sums = [(V::splat(0.0), V::splat(0.0)); M];
+    for (block, w) in w.chunks_exact(LANES).take(x_blocks).enumerate() {
         let mut rows = [[&ZEROS; 2]; M];
         for (m, rows) in rows.iter_mut().enumerate() {
-            let [re, im] = &x[((i + m) * x_blocks + block) * len + h];
+            let [re, im] = &x[m * x_step + block * len];
             *rows = [&re.0, &im.0];
         }
-        for (lane, w) in w.chunks_exact(y_blocks).enumerate() {
-            let mut vectors = [(zero, zero); B];
-            for (v, [re, im]) in vectors.iter_mut().zip(&w[b..]) {
-                *v = (V::load(&re.0[part..]), V::load(&im.0[part..]));
-            }
-            for (sums, x) in sums.iter_mut().zip(&rows) {
+        for (lane, [re, im]) in w.iter().enumerate() {
+            let w: (V, V) = (V::load(&re.0[part..]), V::load(&im.0[part..]));
+            for (sum, x) in sums.iter_mut().zip(&rows) {
                 let x = (V::splat(x[0][lane]), V::splat(x[1][lane]));
-                for (sum, w) in sums.iter_mut().zip(&vectors) {
-                    *sum = (x.1.mul_sub_from(w.1, x.0.mul_add(w.0, sum.0)), x.1.mul_add(w.0, x.0.mul_add(w.1, sum.1)));
-                }
+                *sum = (x.1.mul_sub_from(w.1, x.0.mul_add(w.0, sum.0)), x.1.mul_add(w.0, x.0.mul_add(w.1, sum.1)));
             }
         }
     }
-    for (m, sums) in sums.iter().enumerate() {
-        for (j, sum) in sums.iter().enumerate() {
-            let [re, im] = &mut y[((i + m) * y_blocks + b + j) * len + h];
-            sum.0.store(&mut re.0[part..]);
-            sum.1.store(&mut im.0[part..]);
-        }
+    for (m, sum) in sums.iter().enumerate() {
+        let [re, im] = &mut y[m * y_step];
+        sum.0.store(&mut re.0[part..]);
+        sum.1.store(&mut im.0[part..]);
     }
 }
 
-/// `out[c, o] = sum_n y[n, o] conj(x[n, c])` for every frequency of a column; `x` and `y` as in [`Product`],
-/// `out [scalars][blocks][len]`.
+/// Channels whose sums [`Outer`] keeps in registers.
+const CHANNELS: usize = 4;
+
+/// `G[c, o] = sum_n y[n, o] conj(x[n, c])` for every frequency of a column, and what that adds to the kernels' rows, as
+/// [`KernelRows`]. `x` and `y` are as in [`Product`]; `sums [16][len]` is for what is between, its columns set
+/// [`apart`]; `kernels [scalars][blocks][k_h]`.
 pub struct Outer<'a> {
     pub len: usize,
     pub n: usize,
     pub x: (usize, &'a [Pair]),
     pub y: (usize, &'a [Pair]),
-    pub out: &'a mut [Pair],
+    pub pairs: &'a [[usize; 2]],
+    pub roots: &'a [[f32; 2]],
+    pub sums: &'a mut [Pair],
+    pub kernels: &'a mut [Pair],
 }
 
 impl Kernel for Outer<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        outer::<V>(self.len, self.n, self.x, self.y, self.out);
-    }
-}
-
-#[inline(always)]
-fn outer<V: Vector>(len: usize, n: usize, x: (usize, &[Pair]), y: (usize, &[Pair]), out: &mut [Pair]) {
-    for h in 0..len {
-        for c in 0..x.0 {
-            let mut b = 0;
-            while b < y.0 {
-                let step = if V::REGISTERS >= 32 && b + 1 < y.0 { 2 } else { 1 };
-                for part in (0..LANES).step_by(V::LANES) {
-                    for lane in (0..LANES).step_by(4) {
-                        let at = (h, c, lane, b);
-                        match step {
-                            2 => outer_block::<V, 4, 2>((len, n, part), at, x, y, out),
-                            _ => outer_block::<V, 4, 1>((len, n, part), at, x, y, out),
+        let Self { len, n, x: (x_blocks, x), y: (y_blocks, y), pairs, roots, sums, kernels } = self;
+        let (x_step, y_step) = (apart(x_blocks * len), apart(y_blocks * len));
+        let k_h = roots.len() / pairs.len();
+        for (c, kernels) in kernels.chunks_mut(LANES * y_blocks * k_h).enumerate() {
+            for b in 0..y_blocks {
+                for h in 0..len {
+                    let (x, y) = (&x[c * len + h..], &y[b * len + h..]);
+                    for lane in (0..LANES).step_by(CHANNELS) {
+                        let sums = &mut sums[lane * apart(len) + h..];
+                        for part in (0..LANES).step_by(V::LANES) {
+                            outer_of::<V>((n, part, lane), (x_step, x), (y_step, y), (apart(len), &mut *sums));
                         }
                     }
                 }
-                b += step;
+                for (kernels, column) in kernels.chunks_exact_mut(y_blocks * k_h).zip(sums.chunks_exact(apart(len))) {
+                    KernelRows { pairs, roots, column, kernel: &mut kernels[b * k_h..][..k_h] }.run::<V>();
+                }
             }
         }
     }
 }
 
-/// Channels `lane..lane + M` of block `c` times vectors `b..b + B` of [`Outer`].
+/// Channels `lane..lane + 4` at one frequency of [`Outer`]; slices start at the first image and channel.
 #[inline(always)]
-fn outer_block<V: Vector, const M: usize, const B: usize>(
-    (len, n, part): (usize, usize, usize),
-    (h, c, lane, b): (usize, usize, usize, usize),
-    (x_blocks, x): (usize, &[Pair]),
-    (y_blocks, y): (usize, &[Pair]),
-    out: &mut [Pair],
+fn outer_of<V: Vector>(
+    (n, part, lane): (usize, usize, usize),
+    (x_step, x): (usize, &[Pair]),
+    (y_step, y): (usize, &[Pair]),
+    (step, out): (usize, &mut [Pair]),
 ) {
-    let zero = V::splat(0.0);
-    let mut sums = [[(zero, zero); B]; M];
+    let mut sums = [(V::splat(0.0), V::splat(0.0)); CHANNELS];
     for i in 0..n {
-        let [re, im] = &x[(i * x_blocks + c) * len + h];
-        let (re, im) = (&re.0[lane..lane + M], &im.0[lane..lane + M]);
-        let mut vectors = [(zero, zero); B];
-        for (j, v) in vectors.iter_mut().enumerate() {
-            let [re, im] = &y[(i * y_blocks + b + j) * len + h];
-            *v = (V::load(&re.0[part..]), V::load(&im.0[part..]));
-        }
-        for (m, sums) in sums.iter_mut().enumerate() {
-            let x = (V::splat(re[m]), V::splat(im[m]));
-            for (sum, y) in sums.iter_mut().zip(&vectors) {
-                *sum = (x.1.mul_add(y.1, x.0.mul_add(y.0, sum.0)), x.1.mul_sub_from(y.0, x.0.mul_add(y.1, sum.1)));
-            }
+        let ([x_re, x_im], [y_re, y_im]) = (&x[i * x_step], &y[i * y_step]);
+        let (x_re, x_im) = (&x_re.0[lane..][..CHANNELS], &x_im.0[lane..][..CHANNELS]);
+        let y: (V, V) = (V::load(&y_re.0[part..]), V::load(&y_im.0[part..]));
+        for (m, sum) in sums.iter_mut().enumerate() {
+            let x = (V::splat(x_re[m]), V::splat(x_im[m]));
+            *sum = (x.1.mul_add(y.1, x.0.mul_add(y.0, sum.0)), x.1.mul_sub_from(y.0, x.0.mul_add(y.1, sum.1)));
         }
     }
-    for (m, sums) in sums.iter().enumerate() {
-        for (j, sum) in sums.iter().enumerate() {
-            let [re, im] = &mut out[((c * LANES + lane + m) * y_blocks + b + j) * len + h];
-            sum.0.store(&mut re.0[part..]);
-            sum.1.store(&mut im.0[part..]);
-        }
+    for (m, sum) in sums.iter().enumerate() {
+        let [re, im] = &mut out[m * step];
+        sum.0.store(&mut re.0[part..]);
+        sum.1.store(&mut im.0[part..]);
     }
 }
