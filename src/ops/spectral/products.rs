@@ -321,9 +321,6 @@ fn product_of<V: Vector, const M: usize>(
     }
 }
 
-/// Channels whose sums [`Outer`] keeps in registers.
-const CHANNELS: usize = 4;
-
 /// `G[c, o] = sum_n y[n, o] conj(x[n, c])` for every frequency of a column, and what that adds to the kernels' rows, as
 /// [`KernelRows`]. `x` and `y` are as in [`Product`]; `sums [16][len]` is for what is between, its columns set
 /// [`apart`]; `kernels [scalars][blocks][k_h]`.
@@ -341,6 +338,14 @@ pub struct Outer<'a> {
 impl Kernel for Outer<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
+        if V::REGISTERS >= 32 { self.channels::<V, 8>() } else { self.channels::<V, 4>() }
+    }
+}
+
+impl Outer<'_> {
+    /// `M` channels at once: as many sums as the registers hold.
+    #[inline(always)]
+    fn channels<V: Vector, const M: usize>(self) {
         let Self { len, n, x: (x_blocks, x), y: (y_blocks, y), pairs, roots, sums, kernels } = self;
         let (x_step, y_step) = (apart(x_blocks * len), apart(y_blocks * len));
         let k_h = roots.len() / pairs.len();
@@ -348,10 +353,10 @@ impl Kernel for Outer<'_> {
             for b in 0..y_blocks {
                 for h in 0..len {
                     let (x, y) = (&x[c * len + h..], &y[b * len + h..]);
-                    for lane in (0..LANES).step_by(CHANNELS) {
+                    for lane in (0..LANES).step_by(M) {
                         let sums = &mut sums[lane * apart(len) + h..];
                         for part in (0..LANES).step_by(V::LANES) {
-                            outer_of::<V>((n, part, lane), (x_step, x), (y_step, y), (apart(len), &mut *sums));
+                            outer_of::<V, M>((n, part, lane), (x_step, x), (y_step, y), (apart(len), &mut *sums));
                         }
                     }
                 }
@@ -363,18 +368,18 @@ impl Kernel for Outer<'_> {
     }
 }
 
-/// Channels `lane..lane + 4` at one frequency of [`Outer`]; slices start at the first image and channel.
+/// Channels `lane..lane + M` at one frequency of [`Outer`]; slices start at the first image and channel.
 #[inline(always)]
-fn outer_of<V: Vector>(
+fn outer_of<V: Vector, const M: usize>(
     (n, part, lane): (usize, usize, usize),
     (x_step, x): (usize, &[Pair]),
     (y_step, y): (usize, &[Pair]),
     (step, out): (usize, &mut [Pair]),
 ) {
-    let mut sums = [(V::splat(0.0), V::splat(0.0)); CHANNELS];
+    let mut sums = [(V::splat(0.0), V::splat(0.0)); M];
     for i in 0..n {
         let ([x_re, x_im], [y_re, y_im]) = (&x[i * x_step], &y[i * y_step]);
-        let (x_re, x_im) = (&x_re.0[lane..][..CHANNELS], &x_im.0[lane..][..CHANNELS]);
+        let (x_re, x_im) = (&x_re.0[lane..][..M], &x_im.0[lane..][..M]);
         let y: (V, V) = (V::load(&y_re.0[part..]), V::load(&y_im.0[part..]));
         for (m, sum) in sums.iter_mut().enumerate() {
             let x = (V::splat(x_re[m]), V::splat(x_im[m]));
