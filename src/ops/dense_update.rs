@@ -19,7 +19,6 @@ use rayon::prelude::*;
 
 use super::adam::{Adam, Origin, Piece, Rates};
 use super::dense::{self, Dense};
-use super::kernels::simd::prefetch;
 use super::kernels::{self, Columns, Kernel, Plain, Vector, columns};
 use super::{expect, l1_penalty, once, scratch};
 use crate::error::Result;
@@ -302,23 +301,11 @@ impl Block<'_> {
             };
         }
         for (r, grad) in (row..row + R).zip(self.grads.chunks_exact(width)) {
-            // The machine does not foresee where the next rows begin.
-            for matrix in [&self.weight, &self.m, &self.v] {
-                if r + R < self.o {
-                    matrix.read(r + R).iter().step_by(LINE).take(AHEAD).for_each(prefetch);
-                }
-            }
             let (param, m, v) = (self.weight.row(r), self.m.row(r), self.v.row(r));
             Piece { param, m, v, grad, penalty: self.penalty, rates: self.rates }.run::<V>();
         }
     }
 }
-
-/// Floats of a cache line.
-const LINE: usize = 16;
-
-/// Lines of a row that are asked for ahead; the machine foresees the others.
-const AHEAD: usize = 4;
 
 /// `R` rows by `K` vectors from column `col` on: adds their share of `grad_input` to `sums`, and writes the gradient of
 /// the weight to `grads`, whose rows are `width` long. Gives the number of columns.

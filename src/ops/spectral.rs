@@ -497,7 +497,7 @@ impl Spectral {
             }
             self.image_columns(k, (self.h, in_blocks), image_rows, x);
             let (pairs, roots) = (&self.pairs, &self.roots);
-            simd::run(Outer { len, n, x: (in_blocks, x), y: (out_blocks, g), pairs, roots, sums, kernels });
+            simd::run(Outer { len, x: (in_blocks, x), y: (out_blocks, g), pairs, roots, sums, kernels });
         });
     }
 

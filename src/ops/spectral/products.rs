@@ -326,7 +326,6 @@ fn product_of<V: Vector, const M: usize>(
 /// [`apart`]; `kernels [scalars][blocks][k_h]`.
 pub struct Outer<'a> {
     pub len: usize,
-    pub n: usize,
     pub x: (usize, &'a [Pair]),
     pub y: (usize, &'a [Pair]),
     pub pairs: &'a [[usize; 2]],
@@ -346,8 +345,9 @@ impl Outer<'_> {
     /// `M` channels at once: as many sums as the registers hold.
     #[inline(always)]
     fn channels<V: Vector, const M: usize>(self) {
-        let Self { len, n, x: (x_blocks, x), y: (y_blocks, y), pairs, roots, sums, kernels } = self;
+        let Self { len, x: (x_blocks, x), y: (y_blocks, y), pairs, roots, sums, kernels } = self;
         let (x_step, y_step) = (apart(x_blocks * len), apart(y_blocks * len));
+        let n = x.len() / x_step;
         let k_h = roots.len() / pairs.len();
         for (c, kernels) in kernels.chunks_mut(LANES * y_blocks * k_h).enumerate() {
             for b in 0..y_blocks {
