@@ -9,8 +9,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn;
 use crate::rng;
-use crate::run::gpu::Timing;
-use crate::run::{Plan, fuse};
+use crate::run::{Plan, Timing, fuse};
 use crate::tape::{Node, Source, Step, Tape, Var};
 use crate::train::config::Config;
 use crate::train::program::{EvaluateProgram, TrainProgram};
@@ -133,24 +132,24 @@ impl Subject {
         self.plans.iter_mut().try_for_each(|plan| plan.step(&[], &step))
     }
 
-    /// What every kernel of a replay takes on a GPU, the mean of `steps` replays, in seconds.
+    /// What every kernel of a replay takes when it runs alone, the least of `steps` replays, in seconds.
     ///
     /// # Errors
     /// Those of [`Plan::profile`].
     pub fn profile(&mut self, steps: u32) -> Result<Vec<Timing>> {
         let Config { seed, learning_rate, beta1, beta2, .. } = self.config;
-        let mut mean: Vec<Timing> = Vec::new();
+        let mut least: Vec<Timing> = Vec::new();
         for _ in 0..steps {
             self.steps += 1;
             let timings = self.plans[0].profile(&Step::new(self.steps, seed as u32, learning_rate, (beta1, beta2)))?;
-            if mean.is_empty() {
-                mean = timings.iter().map(|timing| Timing { seconds: 0.0, ..timing.clone() }).collect();
+            for (least, timing) in least.iter_mut().zip(&timings) {
+                least.seconds = least.seconds.min(timing.seconds);
             }
-            for (mean, timing) in mean.iter_mut().zip(timings) {
-                mean.seconds += timing.seconds / f64::from(steps);
+            if least.is_empty() {
+                least = timings;
             }
         }
-        Ok(mean)
+        Ok(least)
     }
 
     /// On a GPU: how long the kernels took to compile, seconds, and how many dispatches a replay has.

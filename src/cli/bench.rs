@@ -15,7 +15,7 @@ use crate::device::gpu::NETS;
 use crate::error::{Error, Result};
 use crate::models::Architecture;
 use crate::report::tables;
-use crate::run::gpu::Timing;
+use crate::run::Timing;
 use crate::train::config::{Config, Preset};
 
 use super::args::{DeviceArgs, OutputArgs};
@@ -69,7 +69,7 @@ pub struct Args {
     /// Take the GPU's naive kernels, one thread an element, which the fast ones are held to
     #[arg(long)]
     naive: bool,
-    /// Time every kernel of a step too, each alone (GPU only)
+    /// Time every kernel of a step too, each alone: the least of --steps
     #[arg(long)]
     profile: bool,
     /// Measure the device too, and say what a step would take at least
@@ -125,17 +125,17 @@ struct NetReport {
 #[derive(Serialize)]
 struct OperationTime {
     op: &'static str,
-    kernel: &'static str,
+    kernel: String,
     dispatches: usize,
     ms: f64,
 }
 
 /// The time of every kind of kernel, the longest first.
-fn by_operation(timings: &[Timing]) -> Vec<OperationTime> {
+fn by_operation(timings: Vec<Timing>) -> Vec<OperationTime> {
     let mut times: Vec<OperationTime> = Vec::new();
-    for Timing { op, entry, seconds } in timings {
-        let known = times.iter().position(|time| time.op == *op && time.kernel == *entry).unwrap_or_else(|| {
-            times.push(OperationTime { op, kernel: entry, dispatches: 0, ms: 0.0 });
+    for Timing { op, kernel, seconds } in timings {
+        let known = times.iter().position(|time| time.op == op && time.kernel == kernel).unwrap_or_else(|| {
+            times.push(OperationTime { op, kernel, dispatches: 0, ms: 0.0 });
             times.len() - 1
         });
         times[known].dispatches += 1;
@@ -175,8 +175,8 @@ impl Args {
         let choice = Device::choose(&self.device.device)?;
         choice.note.iter().for_each(|note| progress.note(note));
         let device = if self.naive { choice.device.naive() } else { choice.device };
-        if let (Device::Cpu, true) = (&device, self.naive || self.profile) {
-            let message = format!("--naive and --profile are about GPUs, but the device is {}", choice.description);
+        if let (Device::Cpu, true) = (&device, self.naive) {
+            let message = format!("--naive is about GPUs, but the device is {}", choice.description);
             return Err(Error::Config(message));
         }
 
@@ -187,7 +187,7 @@ impl Args {
         }
         let mut subject = Subject::several(&config, kind, !self.no_fuse, &device, nets)?;
         let times = self.timed(&progress, |done| subject.time(self.warmup, self.steps, done))?;
-        let profile = if self.profile { by_operation(&subject.profile(self.steps)?) } else { Vec::new() };
+        let profile = if self.profile { by_operation(subject.profile(self.steps)?) } else { Vec::new() };
         let compiled = subject.compiled();
         let (cost, peak_rss_mb) = (subject.cost(), bench::peak_rss_mb());
         drop(subject);
@@ -289,7 +289,8 @@ impl NetReport {
         }
         for time in &self.profile {
             let OperationTime { op, kernel, dispatches, ms } = time;
-            rows.push([(*op).to_string(), format!("{ms:.3} ms"), format!("{kernel}, {dispatches} times")]);
+            let times = if *dispatches > 1 { format!(", {dispatches} times") } else { String::new() };
+            rows.push([(*op).to_string(), format!("{ms:.3} ms"), format!("{kernel}{times}")]);
         }
         format!(
             "{nets}{model} net, preset {preset}, {what}, batch {batch}, {fused}{kernels}\n{device}\n{}\n",

@@ -1,9 +1,12 @@
 //! The CPU executor: one buffer a value, every node's kernel in order, those that do not wait for each other side by
 //! side. A step allocates nothing.
 
+use std::time::Instant;
+
 use rayon::prelude::*;
 
-use crate::tape::{Node, Step, Tape, Var};
+use super::Timing;
+use crate::tape::{Node, Source, Step, Tape, Var};
 
 /// More inputs or outputs than any operation has.
 const MOST: usize = 8;
@@ -20,6 +23,8 @@ pub struct Executor {
 struct Task {
     node: usize,
     outputs: [Vec<f32>; MOST],
+    /// What it took the last time.
+    seconds: f64,
 }
 
 /// The nodes of `tape` in levels: those of a level neither read nor write what another of them writes, and what they
@@ -56,7 +61,7 @@ impl Executor {
                 values[index] = vec![0.0; value.shape.len()];
             }
         }
-        let task = |node| Task { node, outputs: Default::default() };
+        let task = |node| Task { node, outputs: Default::default(), seconds: 0.0 };
         let levels = levels(tape).into_iter().map(|nodes| nodes.into_iter().map(task).collect()).collect();
         Executor { values, levels }
     }
@@ -78,23 +83,46 @@ impl Executor {
 
     /// Runs every node once, on a thread of the pool: there a kernel with but one task wakes nobody.
     pub fn step(&mut self, tape: &Tape, step: &Step) {
-        rayon::scope(|_| self.run(tape, step));
+        rayon::scope(|_| self.run(tape, step, true));
     }
 
-    fn run(&mut self, tape: &Tape, step: &Step) {
+    /// Runs every node once, one after the other, and gives the time of each.
+    pub fn profile(&mut self, tape: &Tape, step: &Step) -> Vec<Timing> {
+        rayon::scope(|_| self.run(tape, step, false));
+        let timing = |task: &Task| {
+            let node = &tape.nodes()[task.node];
+            let value = |var: &Var| &tape.values()[var.index()];
+            let param = node.reads.iter().chain(&node.writes).map(value).find(|value| value.source == Source::Param);
+            let kernel = match param {
+                Some(param) => param.name.clone(),
+                None => node.writes.first().map_or(String::new(), |var| value(var).shape.to_string()),
+            };
+            Timing { op: node.op.name(), kernel, seconds: task.seconds }
+        };
+        self.levels.iter().flatten().map(timing).collect()
+    }
+
+    fn run(&mut self, tape: &Tape, step: &Step, side_by_side: bool) {
         let Self { values, levels } = self;
         for tasks in levels {
             // Outputs are moved out of the table while their nodes run: then inputs and outputs borrow apart.
-            for Task { node, outputs } in &mut *tasks {
+            for Task { node, outputs, .. } in &mut *tasks {
                 for (slot, var) in outputs.iter_mut().zip(&tape.nodes()[*node].writes) {
                     *slot = std::mem::take(&mut values[var.index()]);
                 }
             }
-            // One by one: a level has a few large nodes and many small ones.
-            tasks.par_iter_mut().with_max_len(1).for_each(|Task { node, outputs }| {
+            let run = |Task { node, outputs, seconds }: &mut Task| {
+                let begin = Instant::now();
                 run_node(&tape.nodes()[*node], values, outputs, step);
-            });
-            for Task { node, outputs } in tasks {
+                *seconds = begin.elapsed().as_secs_f64();
+            };
+            if side_by_side {
+                // One by one: a level has a few large nodes and many small ones.
+                tasks.par_iter_mut().with_max_len(1).for_each(run);
+            } else {
+                tasks.iter_mut().for_each(run);
+            }
+            for Task { node, outputs, .. } in tasks {
                 for (slot, var) in outputs.iter_mut().zip(&tape.nodes()[*node].writes) {
                     values[var.index()] = std::mem::take(slot);
                 }

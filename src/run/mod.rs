@@ -42,6 +42,18 @@ pub struct Feed<'d> {
     device: Option<gpu::Feed>,
 }
 
+/// What one kernel of a step took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timing {
+    /// The operation that it belongs to.
+    pub op: &'static str,
+    /// On a GPU its entry point; on the CPU, where an operation is one kernel, the parameter that it reads or writes,
+    /// or the shape that it writes.
+    pub kernel: String,
+    /// What it took.
+    pub seconds: f64,
+}
+
 #[derive(Debug)]
 enum Executor {
     Cpu(cpu::Executor),
@@ -311,15 +323,13 @@ impl Plan {
         Ok(None)
     }
 
-    /// Runs `step` on a GPU and gives the time of every kernel.
+    /// Runs `step`, one kernel after the other, and gives the time of each.
     ///
     /// # Errors
-    /// [`Error::Device`] if the plan is of the CPU, or the device has no timestamps.
-    pub fn profile(&mut self, step: &Step) -> Result<Vec<gpu::Timing>> {
+    /// [`Error::Device`] if the device has no timestamps or was lost.
+    pub fn profile(&mut self, step: &Step) -> Result<Vec<Timing>> {
         match &mut self.executor {
-            Executor::Cpu(_) => {
-                Err(Error::Device("only a GPU's kernels can be profiled; use --device gpu".to_string()))
-            }
+            Executor::Cpu(executor) => Ok(executor.profile(&self.tape, step)),
             Executor::Gpu(executor) => executor.profile(step),
         }
     }

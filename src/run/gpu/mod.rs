@@ -22,7 +22,6 @@ use crate::tape::{Step, Tape, Var};
 
 use engine::Engine;
 pub use feed::Feed;
-pub use profile::Timing;
 
 /// Steps that a net may be ahead of the slowest: enough that nobody waits for a thread to be woken.
 const AHEAD: usize = 64;
@@ -218,7 +217,7 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::Device`] if the device has no timestamps or was lost.
-    pub fn profile(&mut self, step: &Step) -> Result<Vec<Timing>> {
+    pub fn profile(&mut self, step: &Step) -> Result<Vec<super::Timing>> {
         self.caught_up(0)?.engine.profile(step)
     }
 }

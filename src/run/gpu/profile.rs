@@ -4,18 +4,8 @@ use wgpu::BufferUsages;
 
 use super::engine::{Engine, Kernel, Place, buffer};
 use crate::error::{Error, Result};
+use crate::run::Timing;
 use crate::tape::Step;
-
-/// One kernel of a step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Timing {
-    /// The operation that it belongs to.
-    pub op: &'static str,
-    /// Its entry point.
-    pub entry: &'static str,
-    /// What it took.
-    pub seconds: f64,
-}
 
 /// Kernels whose times are taken at once: WebGPU's query sets hold 4,096, and each kernel needs two.
 const AT_ONCE: usize = 2048;
@@ -68,7 +58,7 @@ impl Engine {
         let timed = self.kernels[kernels].iter().zip(ticks.chunks_exact(2));
         let timing = |(kernel, ticks): (&Kernel, &[u64])| Timing {
             op: kernel.op,
-            entry: kernel.entry,
+            kernel: kernel.entry.to_string(),
             seconds: ticks[1].saturating_sub(ticks[0]) as f64 * period,
         };
         Ok(timed.map(timing).collect())
