@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::add::Add;
-use super::kernels::{self, Kernel, Plain, Vector};
+use super::kernels::{self, Kernel, LANES, Plain, Vector};
 use super::l1_penalty::{self, L1};
 use super::{CHUNK, dense_update, expect};
 use crate::error::Result;
@@ -107,22 +107,27 @@ impl Rates {
 }
 
 /// The update of a piece of an array, as [`Rates::update`].
-pub(super) struct Piece<'a> {
+pub(super) struct Piece<'a, F: Fn(usize)> {
     pub param: &'a mut [f32],
     pub m: &'a mut [f32],
     pub v: &'a mut [f32],
     pub grad: &'a [f32],
     pub penalty: f32,
     pub rates: Rates,
+    /// Called for every line of the cache, with its place in the piece: asks for what comes later.
+    pub ahead: F,
 }
 
-impl Kernel for Piece<'_> {
+impl<F: Fn(usize)> Kernel for Piece<'_, F> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let Piece { param, m, v, grad, penalty, rates } = self;
+        let Piece { param, m, v, grad, penalty, rates, ahead } = self;
         let whole = grad.len() - grad.len() % V::LANES;
         let mut i = 0;
         while i < whole {
+            if i.is_multiple_of(LANES) {
+                ahead(i);
+            }
             rates.update(&mut param[i..], &mut m[i..], &mut v[i..], V::load(&grad[i..]), V::splat(penalty));
             i += V::LANES;
         }
@@ -159,7 +164,7 @@ impl Update {
         let rates = self.settings.rates(step);
         let chunks = param.par_chunks_mut(CHUNK).zip(m.par_chunks_mut(CHUNK)).zip(v.par_chunks_mut(CHUNK));
         chunks.zip(grad.par_chunks(CHUNK)).for_each(|(((param, m), v), grad)| {
-            kernels::run(Piece { param, m, v, grad, penalty, rates });
+            kernels::run(Piece { param, m, v, grad, penalty, rates, ahead: |_| () });
         });
     }
 

@@ -171,7 +171,7 @@ impl Kernel for Products<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         // As many sums as fit into the registers beside what they are made of.
-        if V::REGISTERS >= 32 { self.rows::<V, 4>() } else { self.rows::<V, 2>() }
+        self.rows::<V, 4>()
     }
 }
 
@@ -240,9 +240,9 @@ impl Products<'_> {
             *ahead = self.weight.get(next + r * self.i..).unwrap_or_default();
         }
         let mut n = 0;
-        while n + 5 <= self.n {
-            self.products::<V, R, 5>(&weight, row, n, from, if n == 0 { &ahead } else { &[&[]; R] });
-            n += 5;
+        while n + 3 <= self.n {
+            self.products::<V, R, 3>(&weight, row, n, from, if n == 0 { &ahead } else { &[&[]; R] });
+            n += 3;
         }
         while n < self.n {
             self.products::<V, R, 1>(&weight, row, n, from, &[&[]; R]);
@@ -265,18 +265,22 @@ impl Products<'_> {
         for (p, input) in input.iter_mut().enumerate() {
             *input = &self.input[place(self.n, n + p, from)..][..len];
         }
+        let mut rows: [&[f32]; R] = [&[]; R];
+        for (row, weight) in rows.iter_mut().zip(weight) {
+            *row = &weight[..len];
+        }
         let mut sums = [[V::splat(0.0); N]; R];
         let mut k = 0;
         while k + V::LANES <= len {
-            let mut w = [V::splat(0.0); R];
-            for (w, weight) in w.iter_mut().zip(weight) {
-                *w = V::load(&weight[k..len]);
+            let mut x = [V::splat(0.0); N];
+            for (x, input) in x.iter_mut().zip(&input) {
+                *x = V::load(&input[k..len]);
             }
-            ahead.iter().filter_map(|ahead| ahead.get(k)).for_each(prefetch);
-            for (p, input) in input.iter().enumerate() {
-                let x = V::load(&input[k..len]);
-                for (sums, w) in sums.iter_mut().zip(&w) {
-                    sums[p] = w.mul_add(x, sums[p]);
+            ahead.iter().filter_map(|ahead| ahead.get(k)).for_each(|x| prefetch(x));
+            for (sums, row) in sums.iter_mut().zip(&rows) {
+                let w = V::load(&row[k..len]);
+                for (sum, x) in sums.iter_mut().zip(&x) {
+                    *sum = w.mul_add(*x, *sum);
                 }
             }
             k += V::LANES;

@@ -4,6 +4,8 @@ use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
+use super::simd::prefetch;
+
 /// Neighbouring columns of a row-major matrix, all rows of them, to be written by one task.
 pub struct Columns<'a> {
     data: *mut f32,
@@ -71,6 +73,24 @@ impl Columns<'_> {
         // SAFETY: `from + width <= stride` and `row < rows`, so the elements lie inside the matrix, which is borrowed
         // for as long as `self`; no other `Columns` has them, and `&mut self` lets nobody take them twice.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.stride + self.from), self.width) }
+    }
+
+    /// Asks for a row's elements ahead of their use.
+    #[inline(always)]
+    pub fn ahead(&self, row: usize) -> Ahead {
+        Ahead(self.data.wrapping_add(row * self.stride + self.from))
+    }
+}
+
+/// Asks for the elements of a row of [`Columns`], while others are written.
+#[derive(Clone, Copy)]
+pub struct Ahead(*const f32);
+
+impl Ahead {
+    /// Asks for the cache line of the row's element `col`, if there is one.
+    #[inline(always)]
+    pub fn ask(self, col: usize) {
+        prefetch(self.0.wrapping_add(col));
     }
 }
 

@@ -19,12 +19,12 @@ impl Lanes {
 
 /// Asks for a cache line that will be needed soon: where many lines far apart are, the machine does not foresee them.
 #[inline(always)]
-pub fn prefetch<T>(place: &T) {
+pub fn prefetch<T>(place: *const T) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which every x86-64 has; it neither reads nor writes.
+    // SAFETY: a hint, which every x86-64 has; it neither reads nor writes, wherever it points.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
+        _mm_prefetch::<_MM_HINT_T0>(place.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = place;
