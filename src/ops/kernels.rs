@@ -384,9 +384,10 @@ macro_rules! tiles {
         let wide = vectors.div_ceil(vectors.div_ceil(6));
         for $v in (0..vectors).step_by(wide) {
             let across = wide.min(vectors - $v);
-            let high = rows.div_ceil(rows.div_ceil((12 / across).min(6)));
-            for $r in (0..rows).step_by(high) {
-                let down = high.min(rows - $r);
+            let count = rows.div_ceil((12 / across).min(6));
+            for tile in 0..count {
+                let $r = rows * tile / count;
+                let down = rows * (tile + 1) / count - $r;
                 tiles!(pick $tile, $w, $fma, across, down, ($($argument),*);
                     1 1, 1 2, 1 3, 1 4, 1 5, 1 6, 2 1, 2 2, 2 3, 2 4, 2 5, 2 6, 3 1, 3 2, 3 3, 3 4, 4 1, 4 2, 4 3,
                     5 1, 5 2, 6 1, 6 2);
