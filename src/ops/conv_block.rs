@@ -10,7 +10,7 @@
 //! # Shapes
 //! `input [N, C_in, H, W]`, `weight [C_out, C_in, K_h, K_w]`, `bias [C_out]` (or none) to `pooled [N, C_out, H_p,
 //! W_p]` and `argmax` of that shape: the winner's place `i W_out + j` in its plane of the convolution, as in
-//! [`mod@super::max_pool2d`].
+//! [`mod@super::max_pool2d`]. A forward pass alone needs no `argmax`, and writes none.
 //!
 //! # Gradient
 //! Only winners have one, and the activation's slope there follows from y: `g = grad_pooled * slope(y)`.
@@ -116,16 +116,18 @@ pub(super) fn fuse(pool: &MaxPool2d, around: &Neighbours) -> Option<Fusion> {
     let activation = Monotone::of(around, activation_at)?;
     let map = around.node(activation_at).reads[0];
     let conv_at = around.writer(map)?;
-    let block = ConvBlock::new(around.op::<Conv2d>(conv_at)?.clone(), activation, pool.clone());
+    let mut block = ConvBlock::new(around.op::<Conv2d>(conv_at)?.clone(), activation, pool.clone());
     let reads = around.node(conv_at).reads.clone();
     let (input, weight) = (reads[0], reads[1]);
 
     let mut fusion = Fusion { removed: vec![conv_at, activation_at, around.number], added: Vec::new() };
-    fusion.added.push((around.number, Node { op: Arc::new(block.clone()), reads, writes: vec![pooled, argmax] }));
     let seen_by = |var, readers: &[usize]| around.readers(var) == readers;
     let Some(&pool_grad_at) = around.readers(argmax).first() else {
+        block.places = false;
+        fusion.added.push((around.number, Node { op: Arc::new(block), reads, writes: vec![pooled] }));
         return (seen_by(activated, &[around.number]) && seen_by(map, &[activation_at])).then_some(fusion);
     };
+    fusion.added.push((around.number, Node { op: Arc::new(block.clone()), reads, writes: vec![pooled, argmax] }));
 
     around.op::<max_pool2d::GradInput>(pool_grad_at)?;
     let (grad_pooled, grad_activated) = (around.node(pool_grad_at).reads[0], around.node(pool_grad_at).writes[0]);
@@ -179,6 +181,8 @@ struct ConvBlock {
     conv: Conv2d,
     activation: Monotone,
     pool: MaxPool2d,
+    /// Whether `argmax` is written.
+    places: bool,
     /// The plan of [`mod@super::spectral`], where it beats the direct sums.
     spectral: Option<Spectral>,
 }
@@ -195,7 +199,7 @@ impl ConvBlock {
         let (h_out, w_out) = conv.out();
         let plan = || Spectral::new([c_in, h, w], [c_out, h_out, w_out], (k_h, k_w), conv.pad());
         let spectral = (k_h * k_w >= 4).then(plan);
-        ConvBlock { conv, activation, pool, spectral }
+        ConvBlock { conv, activation, pool, places: true, spectral }
     }
 
     fn pooled(&self) -> Shape {
@@ -213,10 +217,12 @@ impl ConvBlock {
         self.conv.n * self.conv.c_out * h * w
     }
 
-    /// What the forward kernels bind: the bias, if there is one, last.
+    /// What the forward kernels bind: the bias, if there is one, last. They always write places: those that nobody wants
+    /// into scratch memory.
     fn binds(&self) -> impl Iterator<Item = Bind> {
         let bias = self.conv.bias.then_some(Bind::Read(2));
-        [Bind::Read(0), Bind::Read(1), Bind::Write(0), Bind::Write(1)].into_iter().chain(bias)
+        let places = if self.places { Bind::Write(1) } else { Bind::Scratch(0) };
+        [Bind::Read(0), Bind::Read(1), Bind::Write(0), places].into_iter().chain(bias)
     }
 
     fn dispatch(&self, entry: &'static str, threads: usize) -> Dispatch {
@@ -242,19 +248,26 @@ impl Op for ConvBlock {
             expected.push(("bias", [self.conv.c_out].into()));
         }
         expect(self.name(), inputs, &expected)?;
-        Ok(vec![self.pooled(), self.pooled()])
+        Ok(vec![self.pooled(); if self.places { 2 } else { 1 }])
     }
 
     fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step) {
         let mut map = vec![0.0; self.map_len()];
         self.conv.reference(read, &mut [&mut map], step);
-        self.pool.reference(&[&map], write, step);
+        match write {
+            [pooled] => self.pool.reference(&[&map], &mut [pooled, &mut vec![0.0; self.pooled().len()]], step),
+            _ => self.pool.reference(&[&map], write, step),
+        }
         write[0].iter_mut().for_each(|y| *y = self.activation.apply_f64(*y));
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        let [pooled, argmax] = write else { unreachable!("two outputs") };
-        self.forward(read[0], read[1], self.conv.bias.then(|| read[2]), pooled, argmax);
+        let bias = self.conv.bias.then(|| read[2]);
+        match write {
+            [pooled, argmax] => self.forward(read[0], read[1], bias, pooled, argmax),
+            // Of no size: nothing is allocated.
+            _ => self.forward(read[0], read[1], bias, write[0], &mut vec![(); write[0].len()]),
+        }
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
@@ -263,6 +276,10 @@ impl Op for ConvBlock {
         let sizes = self.conv.forward();
         let tiled = conv_tiled::correlation(entry, &sizes, self.conv.n, window, self.activation.constants());
         tiled.map_or_else(|| self.gpu_naive(), |dispatch| vec![dispatch.binding(self.binds())])
+    }
+
+    fn scratch(&self) -> Vec<usize> {
+        if self.places { Vec::new() } else { vec![self.pooled().len()] }
     }
 
     fn gpu_naive(&self) -> Vec<Dispatch> {
@@ -287,15 +304,39 @@ impl Op for ConvBlock {
     }
 }
 
+/// What is kept of the winners' places: numbers, or nothing.
+trait Places: Sized + Send {
+    fn numbers(places: &mut [Self]) -> Option<&mut [f32]>;
+}
+
+impl Places for f32 {
+    fn numbers(places: &mut [f32]) -> Option<&mut [f32]> {
+        Some(places)
+    }
+}
+
+impl Places for () {
+    fn numbers(_: &mut [()]) -> Option<&mut [f32]> {
+        None
+    }
+}
+
 impl ConvBlock {
-    fn forward(&self, input: &[f32], weight: &[f32], bias: Option<&[f32]>, pooled: &mut [f32], argmax: &mut [f32]) {
+    fn forward<T: Places>(
+        &self,
+        input: &[f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        pooled: &mut [f32],
+        argmax: &mut [T],
+    ) {
         let Some(plan) = self.spectral.as_ref().filter(|_| self.conv.k_h * self.conv.k_w >= SPECTRAL_TAPS) else {
             return self.forward_direct(input, weight, bias, pooled, argmax);
         };
-        plan.forward(input, weight, [pooled, argmax], self.windows(), |first, pooled, argmax, rows| {
-            scratch::lanes(pool::kept(&self.pool), |kept| {
+        plan.forward(input, weight, (pooled, argmax), self.windows(), |first, pooled, argmax: &mut [T], rows| {
+            scratch::lanes(pool::kept(&self.pool, self.places), |kept| {
                 let finish = self.finish(bias, first);
-                let mut pool = Pool::new(&self.pool, kept, pooled, argmax, finish);
+                let mut pool = Pool::new(&self.pool, kept, pooled, T::numbers(argmax), finish);
                 rows(&mut |h: usize, row: &mut [Lanes]| pool.row(h, bytemuck::cast_slice(row)));
             });
         });
@@ -310,13 +351,13 @@ impl ConvBlock {
     }
 
     /// Images in parallel, and in each of them blocks of sixteen channels.
-    fn forward_direct(
+    fn forward_direct<T: Places>(
         &self,
         input: &[f32],
         weight: &[f32],
         bias: Option<&[f32]>,
         pooled: &mut [f32],
-        argmax: &mut [f32],
+        argmax: &mut [T],
     ) {
         let (conv, taps, windows) = (self.conv.forward(), self.conv.taps(), self.windows());
         scratch::with(conv.blocks() * taps * LANES, |packed| {
@@ -335,10 +376,10 @@ impl ConvBlock {
                         let finish = self.finish(bias, block * LANES);
                         let weight = &packed[block * taps..][..taps];
                         let (rows, columns) = pool::used(&self.pool);
-                        scratch::lanes(columns + pool::kept(&self.pool), |lanes| {
+                        scratch::lanes(columns + pool::kept(&self.pool, self.places), |lanes| {
                             let (row, kept) = lanes.split_at_mut(columns);
                             let row: &mut [[f32; LANES]] = bytemuck::cast_slice_mut(row);
-                            let mut pool = Pool::new(&self.pool, kept, pooled, argmax, finish);
+                            let mut pool = Pool::new(&self.pool, kept, pooled, T::numbers(argmax), finish);
                             for i in 0..rows {
                                 conv.row(i, weight, widened, row);
                                 pool.row(i, row);

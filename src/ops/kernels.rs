@@ -7,7 +7,7 @@ mod columns;
 pub mod simd;
 
 pub use columns::{Columns, columns};
-pub use simd::{Kernel, LANES, Plain, Vector, run};
+pub use simd::{Kernel, LANES, Lanes, Plain, Vector, run};
 
 /// A matrix inside a slice: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy)]
@@ -250,76 +250,61 @@ fn add_rows_of<const FMA: bool>(factor: f32, input: &[f32], stride: usize, out: 
 }
 
 /// Keeps the winners of a row of windows: `row` is one row of a map, lanes are channels, window `j` has the columns
-/// `j k_w .. (j + 1) k_w`. Where an element exceeds `best[j]` it and its place (`first` + column) take over.
-///
-/// # Panics
-/// If the windows leave `row`, or `best` and `place` have other lengths.
-pub fn keep_winners(
-    row: &[[f32; LANES]],
-    k_w: usize,
-    first: f32,
-    best: &mut [[f32; LANES]],
-    place: &mut [[f32; LANES]],
-) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-            // SAFETY: the machine has AVX-512F and VL, which is all that the function asks for.
-            return unsafe { keep_winners_avx512(row, k_w, first, best, place) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the machine has AVX2 and FMA, which is all that the function asks for.
-            return unsafe { keep_winners_avx2(row, k_w, first, best, place) };
+/// `j k_w .. (j + 1) k_w`. Where an element exceeds `best[j]` it takes over, and where places are asked for, its place
+/// (`first` + column) too.
+pub struct KeepWinners<'a> {
+    pub row: &'a [[f32; LANES]],
+    pub k_w: usize,
+    pub first: f32,
+    pub best: &'a mut [Lanes],
+    /// As many as `best`.
+    pub places: Option<&'a mut [Lanes]>,
+}
+
+impl Kernel for KeepWinners<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        match LANES / V::LANES {
+            1 => self.windows::<V, 1>(),
+            2 => self.windows::<V, 2>(),
+            4 => self.windows::<V, 4>(),
+            _ => self.windows::<V, LANES>(),
         }
     }
-    keep_winners_of(row, k_w, first, best, place);
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl")]
-fn keep_winners_avx512(
-    row: &[[f32; LANES]],
-    k_w: usize,
-    first: f32,
-    best: &mut [[f32; LANES]],
-    place: &mut [[f32; LANES]],
-) {
-    keep_winners_of(row, k_w, first, best, place);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn keep_winners_avx2(
-    row: &[[f32; LANES]],
-    k_w: usize,
-    first: f32,
-    best: &mut [[f32; LANES]],
-    place: &mut [[f32; LANES]],
-) {
-    keep_winners_of(row, k_w, first, best, place);
-}
-
-/// The comparisons select rather than branch, so that the compiler vectorises over the lanes.
-#[inline(always)]
-fn keep_winners_of(
-    row: &[[f32; LANES]],
-    k_w: usize,
-    first: f32,
-    best: &mut [[f32; LANES]],
-    place: &mut [[f32; LANES]],
-) {
-    assert_eq!(best.len(), place.len(), "keep_winners: lengths");
-    let row = &row[..best.len() * k_w];
-    for (j, ((window, best), place)) in row.chunks_exact(k_w).zip(best).zip(place).enumerate() {
-        let (mut x, mut at, mut here) = (*best, *place, first + (j * k_w) as f32);
-        for values in window {
-            for ((x, at), &value) in x.iter_mut().zip(&mut at).zip(values) {
-                *at = if value > *x { here } else { *at };
-                *x = if value > *x { value } else { *x };
+impl KeepWinners<'_> {
+    /// All `P` vectors of the lanes at once: each element waits for the one before it.
+    #[inline(always)]
+    fn windows<V: Vector, const P: usize>(self) {
+        let Self { row, k_w, first, best, mut places } = self;
+        let load = |lanes: &[f32; LANES]| std::array::from_fn::<V, P, _>(|p| V::load(&lanes[p * V::LANES..]));
+        let store = |x: [V; P], lanes: &mut Lanes| {
+            x.into_iter().enumerate().for_each(|(p, x)| x.store(&mut lanes.0[p * V::LANES..]));
+        };
+        for (j, (window, best)) in row[..best.len() * k_w].chunks_exact(k_w).zip(best).enumerate() {
+            let mut x = load(&best.0);
+            if let Some(places) = &mut places {
+                let (mut at, mut here) = (load(&places[j].0), first + (j * k_w) as f32);
+                for value in window {
+                    let value = load(value);
+                    for p in 0..P {
+                        at[p] = value[p].if_greater(x[p], V::splat(here), at[p]);
+                        x[p] = value[p].max(x[p]);
+                    }
+                    here += 1.0;
+                }
+                store(at, &mut places[j]);
+            } else {
+                for value in window {
+                    let value = load(value);
+                    for p in 0..P {
+                        x[p] = value[p].max(x[p]);
+                    }
+                }
             }
-            here += 1.0;
+            store(x, best);
         }
-        (*best, *place) = (x, at);
     }
 }
 
@@ -603,15 +588,19 @@ mod tests {
     fn winners_are_the_first_of_equals() {
         let row: Vec<[f32; LANES]> =
             [1.0, 4.0, 4.0, 2.0, 9.0].map(|x| std::array::from_fn(|c| x * (c as f32 - 1.0))).into();
-        let (mut best, mut place) = (vec![[2.0; LANES]; 2], vec![[7.0; LANES]; 2]);
-        keep_winners(&row, 2, 100.0, &mut best, &mut place);
+        let (mut best, mut place) = (vec![Lanes([2.0; LANES]); 2], vec![Lanes([7.0; LANES]); 2]);
+        run(KeepWinners { row: &row, k_w: 2, first: 100.0, best: &mut best, places: Some(&mut place) });
         // Lane 1 is all zero, lane 0 negative, lane 2 the row itself: 4 at place 101, 4 at place 102.
-        assert_eq!([best[0][0], best[0][1], best[0][2]], [2.0, 2.0, 4.0]);
-        assert_eq!([place[0][0], place[0][1], place[0][2]], [7.0, 7.0, 101.0]);
-        assert_eq!((best[1][2], place[1][2]), (4.0, 102.0));
+        assert_eq!([best[0].0[0], best[0].0[1], best[0].0[2]], [2.0, 2.0, 4.0]);
+        assert_eq!([place[0].0[0], place[0].0[1], place[0].0[2]], [7.0, 7.0, 101.0]);
+        assert_eq!((best[1].0[2], place[1].0[2]), (4.0, 102.0));
         let before = place.clone();
-        keep_winners(&row, 2, 200.0, &mut best, &mut place);
+        run(KeepWinners { row: &row, k_w: 2, first: 200.0, best: &mut best, places: Some(&mut place) });
         assert_eq!(place, before, "equals do not take over");
+
+        let mut largest = vec![Lanes([2.0; LANES]); 2];
+        run(KeepWinners { row: &row, k_w: 2, first: 0.0, best: &mut largest, places: None });
+        assert_eq!(largest, best);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Max-pooling of a map that is never whole: rows come in order, sixteen channels wide, and only the winners stay.
 
-use super::kernels::simd::{self, Lanes};
-use super::kernels::{LANES, keep_winners};
+use super::kernels::{KeepWinners, LANES, Lanes, run, simd};
 use super::max_pool2d::MaxPool2d;
 
 /// The pool of up to sixteen channels of one image. `finish` makes of the winners the values
@@ -13,25 +12,27 @@ pub struct Pool<'a, F> {
     out: (usize, usize),
     /// Of every window: rows are parted into planes all at once, which are then written from end to end.
     best: &'a mut [Lanes],
-    place: &'a mut [Lanes],
+    /// Where they are, unless nobody asks.
+    places: Option<&'a mut [Lanes]>,
     pooled: &'a mut [f32],
-    argmax: &'a mut [f32],
+    argmax: Option<&'a mut [f32]>,
     finish: F,
 }
 
 impl<'a, F: Fn(&mut [[f32; LANES]])> Pool<'a, F> {
-    /// A pool that writes `[channels, H_p, W_p]` to `pooled` and `argmax`, at most sixteen channels. `kept` is
-    /// [`kept`] vectors of any content.
+    /// A pool that writes `[channels, H_p, W_p]` to `pooled` and, if it is wanted, `argmax`, at most sixteen channels.
+    /// `kept` is [`kept`] vectors of any content.
     pub fn new(
         sizes: &MaxPool2d,
         kept: &'a mut [Lanes],
         pooled: &'a mut [f32],
-        argmax: &'a mut [f32],
+        argmax: Option<&'a mut [f32]>,
         finish: F,
     ) -> Self {
-        let (best, place) = kept.split_at_mut(kept.len() / 2);
+        let (best, places) = kept.split_at_mut(sizes.out().0 * sizes.out().1);
+        let places = argmax.is_some().then_some(places);
         let MaxPool2d { k_h, k_w, w, .. } = *sizes;
-        Pool { k_h, k_w, w, out: sizes.out(), best, place, pooled, argmax, finish }
+        Pool { k_h, k_w, w, out: sizes.out(), best, places, pooled, argmax, finish }
     }
 
     /// Takes row `h` of the map; `row` has all columns, or only those that belong to a window. Rows come in order, each
@@ -42,14 +43,18 @@ impl<'a, F: Fn(&mut [[f32; LANES]])> Pool<'a, F> {
             return;
         }
         let (first, w_p) = ((h * self.w) as f32, self.out.1);
-        let (best, place) = (&mut self.best[i * w_p..][..w_p], &mut self.place[i * w_p..][..w_p]);
+        let best = &mut self.best[i * w_p..][..w_p];
+        let mut places = self.places.as_deref_mut().map(|places| &mut places[i * w_p..][..w_p]);
         if r == 0 {
             // Not -inf: where nothing exceeds the first element it is the winner, NaN or not.
-            for (j, (best, place)) in best.iter_mut().zip(place.iter_mut()).enumerate() {
-                (best.0, place.0) = (row[j * self.k_w], [first + (j * self.k_w) as f32; LANES]);
+            for (j, best) in best.iter_mut().enumerate() {
+                best.0 = row[j * self.k_w];
+            }
+            for (j, place) in places.iter_mut().flat_map(|places| places.iter_mut()).enumerate() {
+                place.0 = [first + (j * self.k_w) as f32; LANES];
             }
         }
-        keep_winners(row, self.k_w, first, bytemuck::cast_slice_mut(best), bytemuck::cast_slice_mut(place));
+        run(KeepWinners { row, k_w: self.k_w, first, best, places });
         if h + 1 == self.out.0 * self.k_h {
             self.store();
         }
@@ -61,13 +66,15 @@ impl<'a, F: Fn(&mut [[f32; LANES]])> Pool<'a, F> {
         let channels = self.pooled.len() / plane;
         (self.finish)(bytemuck::cast_slice_mut(self.best));
         simd::part(self.best, plane, channels, self.pooled);
-        simd::part(self.place, plane, channels, self.argmax);
+        if let (Some(places), Some(argmax)) = (&self.places, &mut self.argmax) {
+            simd::part(places, plane, channels, argmax);
+        }
     }
 }
 
-/// Vectors that a pool of these sizes keeps.
-pub fn kept(sizes: &MaxPool2d) -> usize {
-    2 * sizes.out().0 * sizes.out().1
+/// Vectors that a pool of these sizes keeps, with places or without.
+pub fn kept(sizes: &MaxPool2d, places: bool) -> usize {
+    sizes.out().0 * sizes.out().1 * if places { 2 } else { 1 }
 }
 
 /// What a producer of rows needs of them: rows and columns that belong to a window.
@@ -97,22 +104,28 @@ mod tests {
                 let finished: Vec<f32> = (0..windows).map(|x| 2.0 * y[x] + (x / (windows / channels)) as f32).collect();
 
                 let (rows, columns) = used(&sizes);
-                for (rows, columns) in [(h, w), (rows, columns)] {
+                for (rows, columns, asked) in [(h, w, true), (rows, columns, true), (rows, columns, false)] {
                     let (mut pooled, mut argmax) = (vec![f32::NAN; windows], vec![f32::NAN; windows]);
                     let finish = |row: &mut [[f32; LANES]]| {
                         for (i, x) in row.as_flattened_mut().iter_mut().enumerate() {
                             *x = 2.0 * *x + (i % LANES) as f32;
                         }
                     };
-                    let mut memory = vec![Lanes([f32::NAN; LANES]); kept(&sizes)];
-                    let mut pool = Pool::new(&sizes, &mut memory, &mut pooled, &mut argmax, finish);
+                    let mut memory = vec![Lanes([f32::NAN; LANES]); kept(&sizes, asked)];
+                    let wanted = asked.then_some(&mut argmax[..]);
+                    let mut pool = Pool::new(&sizes, &mut memory, &mut pooled, wanted, finish);
                     for i in 0..rows {
                         let row: Vec<[f32; LANES]> = (0..columns)
                             .map(|j| std::array::from_fn(|c| if c < channels { at(c, i, j) } else { f32::NAN }))
                             .collect();
                         pool.row(i, &row);
                     }
-                    assert_eq!((&pooled, &argmax), (&finished, &places), "{sizes:?}");
+                    assert_eq!(pooled, finished, "{sizes:?}");
+                    if asked {
+                        assert_eq!(argmax, places, "{sizes:?}");
+                    } else {
+                        assert!(argmax.iter().all(|place| place.is_nan()), "{sizes:?}");
+                    }
                 }
             }
         }

@@ -72,10 +72,10 @@ impl<F: FnMut(usize, &mut [Lanes])> RowSink for F {
 }
 
 /// Makes the taker of one image's sixteen channels from the first of them and their two outputs, and gives it to the
-/// last argument.
-pub trait Taker: Fn(usize, &mut [f32], &mut [f32], &mut dyn FnMut(&mut dyn RowSink)) + Sync {}
+/// last argument. The second output is of numbers, or of `()`, which take no room, where it is not wanted.
+pub trait Taker<T>: Fn(usize, &mut [f32], &mut [T], &mut dyn FnMut(&mut dyn RowSink)) + Sync {}
 
-impl<F: Fn(usize, &mut [f32], &mut [f32], &mut dyn FnMut(&mut dyn RowSink)) + Sync> Taker for F {}
+impl<T, F: Fn(usize, &mut [f32], &mut [T], &mut dyn FnMut(&mut dyn RowSink)) + Sync> Taker<T> for F {}
 
 impl Spectral {
     /// Plans a correlation; see the fields.
@@ -209,33 +209,40 @@ impl Spectral {
     /// The correlation of images `[n, c_in, h, w]` with `weight [c_out, c_in, k_h, k_w]`: `take` gets the rows
     /// `[w_out]` of every image's every sixteen channels, with the part of each of the two outputs `[n, c_out, plane]`
     /// that is theirs.
-    pub fn forward(&self, images: &[f32], weight: &[f32], outputs: [&mut [f32]; 2], plane: usize, take: impl Taker) {
+    pub fn forward<T: Send>(
+        &self,
+        images: &[f32],
+        weight: &[f32],
+        outputs: (&mut [f32], &mut [T]),
+        plane: usize,
+        take: impl Taker<T>,
+    ) {
         let blocks = Self::blocks(self.c_out);
         scratch::pairs(self.c_in * blocks * self.half() * self.k_h, |weight_rows| {
             self.weight_rows(weight, false, weight_rows);
-            let [first, second] = outputs;
+            let (first, second) = outputs;
             let chunk = GROUP * self.c_out * plane;
             let images = images.chunks(GROUP * self.c_in * self.h * self.w);
             for ((images, first), second) in images.zip(first.chunks_mut(chunk)).zip(second.chunks_mut(chunk)) {
                 let n = images.len() / (self.c_in * self.h * self.w);
                 if self.c_in == 1 {
-                    self.forward_group_of_single(n, images, weight_rows, [first, second], plane, &take);
+                    self.forward_group_of_single(n, images, weight_rows, (first, second), plane, &take);
                 } else {
-                    self.forward_group(n, images, weight_rows, [first, second], plane, &take);
+                    self.forward_group(n, images, weight_rows, (first, second), plane, &take);
                 }
             }
         });
     }
 
     /// One group: the three phases.
-    fn forward_group(
+    fn forward_group<T: Send>(
         &self,
         n: usize,
         images: &[f32],
         weight_rows: &[Pair],
-        outputs: [&mut [f32]; 2],
+        outputs: (&mut [f32], &mut [T]),
         plane: usize,
-        take: &impl Taker,
+        take: &impl Taker<T>,
     ) {
         let (half, in_blocks, out_blocks) = (self.half(), Self::blocks(self.c_in), Self::blocks(self.c_out));
         let column = out_blocks * self.h_out;
@@ -257,14 +264,14 @@ impl Spectral {
 
     /// [`Spectral::forward_group`] for a single input channel, whose images are the lanes. No sum joins channels, so
     /// that products, columns back and rows back are one task's, and stay in its cache.
-    fn forward_group_of_single(
+    fn forward_group_of_single<T: Send>(
         &self,
         n: usize,
         images: &[f32],
         weight_rows: &[Pair],
-        outputs: [&mut [f32]; 2],
+        outputs: (&mut [f32], &mut [T]),
         plane: usize,
-        take: &impl Taker,
+        take: &impl Taker<T>,
     ) {
         let (half, len, blocks) = (self.half(), self.columns.len(), Self::blocks(self.c_out));
         let share = (1 + blocks) * len;
@@ -308,11 +315,11 @@ impl Spectral {
     }
 
     /// Runs `rows(image, block, sink)` for every image's every sixteen output channels, in parallel.
-    fn take_rows(
+    fn take_rows<T: Send>(
         &self,
-        [first, second]: [&mut [f32]; 2],
+        (first, second): (&mut [f32], &mut [T]),
         plane: usize,
-        take: &impl Taker,
+        take: &impl Taker<T>,
         rows: impl Fn(usize, usize, &mut dyn RowSink) + Sync,
     ) {
         let chunk = self.c_out * plane;
@@ -606,8 +613,8 @@ mod tests {
                 truth[1][w] += f64::from(grad[y]) * f64::from(images[x]);
                 truth[2][x] += f64::from(grad[y]) * f64::from(weight[w]);
             });
-            let (mut output, mut unused) = (vec![f32::NAN; grad.len()], vec![f32::NAN; grad.len()]);
-            p.forward(&images, &weight, [&mut output, &mut unused], plane, |_, out, _, run| {
+            let (mut output, mut unused) = (vec![f32::NAN; grad.len()], vec![(); grad.len()]);
+            p.forward(&images, &weight, (&mut output, &mut unused), plane, |_, out, _, run| {
                 run(&mut |h: usize, row: &mut [Lanes]| {
                     for (lane, out) in out.chunks_exact_mut(plane).enumerate() {
                         for (j, x) in row.iter().enumerate() {
@@ -653,7 +660,7 @@ mod tests {
             let n = 15;
             let images = values(n * p.c_in * p.h * p.w, 1);
             let weight = values(p.c_out * p.c_in * p.k_h * p.k_w, 2);
-            let (mut out, mut unused) = (vec![0.0; n * p.c_out], vec![0.0; n * p.c_out]);
+            let (mut out, mut unused) = (vec![0.0; n * p.c_out], vec![(); n * p.c_out]);
             let mut grad_weight = vec![0.0; weight.len()];
             let mut grad_images = vec![0.0; images.len()];
             let time = |f: &mut dyn FnMut()| {
@@ -666,7 +673,7 @@ mod tests {
                 best * 1e3
             };
             let forward = time(&mut || {
-                p.forward(&images, &weight, [&mut out, &mut unused], 1, |_, out, _, run| {
+                p.forward(&images, &weight, (&mut out, &mut unused), 1, |_, out, _, run| {
                     run(&mut |_: usize, row: &mut [Lanes]| out[0] += row[0].0[0]);
                 });
             });

@@ -53,6 +53,9 @@ pub trait Vector: Copy {
     fn sqrt(self) -> Self;
     fn abs(self) -> Self;
 
+    /// `self` where it is greater than `b`, `b` elsewhere.
+    fn max(self, b: Self) -> Self;
+
     /// `self * b + c`, rounded once where the machine can.
     fn mul_add(self, b: Self, c: Self) -> Self;
 
@@ -295,6 +298,11 @@ impl<const L: usize> Vector for Plain<L> {
     }
 
     #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        self.zip(b, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         self.mul(b).add(c)
     }
@@ -345,7 +353,7 @@ mod x86 {
 
     macro_rules! vector {
         ($name:ident($register:ty), $lanes:literal, $registers:literal, $set1:ident, $loadu:ident, $storeu:ident,
-            $add:ident, $sub:ident, $mul:ident, $div:ident, $sqrt:ident, $fmadd:ident, $fnmadd:ident,
+            $add:ident, $sub:ident, $mul:ident, $div:ident, $max:ident, $sqrt:ident, $fmadd:ident, $fnmadd:ident,
             abs($x:ident) $abs:block, signs($a:ident, $size:ident) $signs:block,
             select($x1:ident, $x2:ident, $yes:ident, $no:ident) $greater:block $equal:block $(, $more:item)?) => {
             #[derive(Clone, Copy)]
@@ -402,6 +410,12 @@ mod x86 {
                 }
 
                 #[inline(always)]
+                fn max(self, b: Self) -> Self {
+                    // SAFETY: see above.
+                    unsafe { $name($max(self.0, b.0)) }
+                }
+
+                #[inline(always)]
                 fn sqrt(self) -> Self {
                     // SAFETY: see above.
                     unsafe { $name($sqrt(self.0)) }
@@ -454,7 +468,7 @@ mod x86 {
 
     vector!(
         Avx512(__m512), 16, 32, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
-        _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_div_ps, _mm512_sqrt_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps,
+        _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_div_ps, _mm512_max_ps, _mm512_sqrt_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps,
         abs(x) { _mm512_abs_ps(x) },
         signs(a, size) {
             let sign = _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(i32::MIN));
@@ -495,7 +509,7 @@ mod x86 {
 
     vector!(
         Avx2(__m256), 8, 16, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps,
-        _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_div_ps, _mm256_sqrt_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps,
+        _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_div_ps, _mm256_max_ps, _mm256_sqrt_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps,
         abs(x) { _mm256_andnot_ps(_mm256_set1_ps(-0.0), x) },
         signs(a, size) {
             let signed = _mm256_xor_ps(size, _mm256_and_ps(a, _mm256_set1_ps(-0.0)));
@@ -526,6 +540,8 @@ mod tests {
                 a.mul(b),
                 a.div(b),
                 a.abs(),
+                a.max(b),
+                V::splat(f32::NAN).max(a),
                 a.abs().sqrt(),
                 a.mul_add(b, V::splat(1.0)),
                 a.mul_sub_from(b, V::splat(1.0)),
@@ -556,7 +572,7 @@ mod tests {
             // SAFETY: the machine has what the function asks for.
             unsafe { x86::run_avx2(Methods(&input, &mut found)) };
         }
-        let expected: [[f32; 4]; 14] = [
+        let expected: [[f32; 4]; 16] = [
             [9.0, -9.0, 0.0, 0.0],
             [-4.0; 4],
             [5.0, -13.0, -4.0, -4.0],
@@ -564,6 +580,8 @@ mod tests {
             [-36.0, 36.0, 0.0, 0.0],
             [-2.25, 2.25, 0.0, 0.0],
             [9.0, 9.0, 0.0, 0.0],
+            [9.0, -4.0, 0.0, 0.0],
+            [9.0, -9.0, 0.0, 0.0],
             [3.0, 3.0, 0.0, 0.0],
             [-35.0, 37.0, 1.0, 1.0],
             [37.0, -35.0, 1.0, 1.0],
@@ -572,10 +590,10 @@ mod tests {
             [-4.0, 2.0, 2.0, 2.0],
             [3.0, -9.0, 0.0, 0.0],
         ];
-        assert!(found.len() >= 42);
+        assert!(found.len() >= 48);
         for (number, (lanes, found)) in found.iter().enumerate() {
-            let expected: Vec<f32> = (0..*lanes).map(|lane| expected[number % 14][lane % 4]).collect();
-            assert_eq!(*found, expected, "result {} of {lanes} lanes", number % 14);
+            let expected: Vec<f32> = (0..*lanes).map(|lane| expected[number % 16][lane % 4]).collect();
+            assert_eq!(*found, expected, "result {} of {lanes} lanes", number % 16);
         }
     }
 
