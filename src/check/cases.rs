@@ -136,7 +136,7 @@ impl Draft {
         ops::conv2d(&mut self.tape, x, weight, bias, padding)
     }
 
-    /// A convolution with a bias, an activation and a pool, fused.
+    /// A convolution with a bias, an activation and a pool, to be fused.
     fn conv_block(
         &mut self,
         input: [usize; 4],
@@ -147,9 +147,8 @@ impl Draft {
     ) -> Result<Var> {
         let map = self.conv2d(input, kernel, activation != Activation::Relu, padding)?;
         let activated = activation.record(&mut self.tape, map, 0.3)?;
-        let pooled = ops::max_pool2d(&mut self.tape, activated, window)?;
-        self.tape = run::fuse(&self.tape);
-        Ok(pooled)
+        self.fused = true;
+        ops::max_pool2d(&mut self.tape, activated, window)
     }
 
     fn max_pool2d(&mut self, input: [usize; 4], window: (usize, usize)) -> Result<Var> {
