@@ -92,7 +92,7 @@ fn the_loss_of_a_training_follows_the_cpus_over_200_steps() {
     let mut order: Vec<u32> = (0..set.len() as u32).collect();
     order.shuffle(&mut rng::stream(1, "trace"));
     assert!(order.len() >= 200 * BATCH);
-    for (model, preset) in [Architecture::Shallow, Architecture::Deep]
+    for (model, preset) in [Architecture::Deep, Architecture::Shallow]
         .into_iter()
         .flat_map(|model| [Preset::Report, Preset::Paper].map(|preset| (model, preset)))
     {
