@@ -6,19 +6,10 @@ mod common;
 
 use genregrad::check::cases::{self, Case};
 use genregrad::check::{self, Check, Truth};
-use genregrad::data::Content;
-use genregrad::data::cache::Cache;
-use genregrad::data::load::{self, load_with};
-use genregrad::data::segments::Settings;
 use genregrad::device::Device;
-use genregrad::models::Architecture;
-use genregrad::run::{Plan, Table, fuse, reference};
+use genregrad::run::reference;
 use genregrad::tape::{Source, Step};
 use genregrad::tensor::Params;
-use genregrad::train::config::{Config, Preset};
-use genregrad::train::program::TrainProgram;
-use genregrad::{nn, rng};
-use rand::seq::SliceRandom;
 
 #[test]
 fn gradcheck_passes_on_the_cpu_and_asks_everything() {
@@ -74,50 +65,6 @@ fn the_loss_follows_the_cpus_over_200_steps() {
         }
     }
     assert!(failed.is_empty(), "{failed:?}");
-}
-
-/// The same as the study trains: spectrograms of 80x80 in shuffled batches of 15, none twice; each case above learns three
-/// spectrograms by heart, which lets small differences grow.
-///
-/// `cargo test --release --test nets of_a_training -- --ignored --nocapture`
-#[test]
-#[ignore = "many minutes on software Vulkan"]
-fn the_loss_of_a_training_follows_the_cpus_over_200_steps() {
-    const BATCH: usize = 15;
-    let Some(gpu) = common::gpu().map(Device::Gpu) else { return };
-    let source = load::Source::Synthetic { tracks_per_genre: 20 };
-    let corpus = load_with(&Cache::none(), &source, &Settings::default(), &|_, _| ()).unwrap();
-    let Content::Whole(set) = corpus.content else { panic!("tracks that are not split") };
-    let labels: Vec<f32> = set.labels.iter().map(|&label| label as f32).collect();
-    let mut order: Vec<u32> = (0..set.len() as u32).collect();
-    order.shuffle(&mut rng::stream(1, "trace"));
-    assert!(order.len() >= 200 * BATCH);
-    for (model, preset) in [Architecture::Deep, Architecture::Shallow]
-        .into_iter()
-        .flat_map(|model| [Preset::Report, Preset::Paper].map(|preset| (model, preset)))
-    {
-        let config = Config::preset(preset, model);
-        let program = TrainProgram::record(&config.net(10), [BATCH, 80, 80], config.l1, config.adam()).unwrap();
-        let tape = fuse(&program.tape);
-        let params = nn::initialise(&tape, 1).unwrap();
-        let losses = |device: &Device| -> Vec<f32> {
-            let mut plan = Plan::new(&tape, device, &params).unwrap();
-            let table = |input, data, filled| Table { input, data, filled };
-            let tables = [table(program.spectrograms, &set.spectrograms, 0.0), table(program.labels, &labels, -1.0)];
-            let mut feed = plan.feed(&tables, order.len()).unwrap();
-            plan.order(&mut feed, &order).unwrap();
-            let mut loss = |number: u32| {
-                let step = Step::new(number, 1, config.learning_rate, (config.beta1, config.beta2));
-                plan.step_from(&feed, (number as usize - 1) * BATCH, &step).unwrap();
-                plan.read(program.loss).unwrap()[0]
-            };
-            (1..=200).map(&mut loss).collect()
-        };
-        let (cpu, gpu) = (losses(&Device::Cpu), losses(&gpu));
-        let apart = cpu.iter().zip(&gpu).map(|(cpu, gpu)| f64::from((cpu - gpu).abs() / cpu)).fold(0.0, f64::max);
-        println!("{model:?}, {preset:?}: loss {} to {}: {apart:e} apart", cpu[0], cpu[199]);
-        assert!(cpu[199] < cpu[0] && apart < 1e-3, "{model:?}, {preset:?}: {apart:e} apart");
-    }
 }
 
 /// Steps with another learning rate on one of the two devices must not pass, and the report names a value.
