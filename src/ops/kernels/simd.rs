@@ -468,7 +468,8 @@ mod x86 {
 
     vector!(
         Avx512(__m512), 16, 32, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
-        _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_div_ps, _mm512_max_ps, _mm512_sqrt_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps,
+        _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_div_ps, _mm512_max_ps, _mm512_sqrt_ps,
+        _mm512_fmadd_ps, _mm512_fnmadd_ps,
         abs(x) { _mm512_abs_ps(x) },
         signs(a, size) {
             let sign = _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(i32::MIN));
@@ -509,7 +510,8 @@ mod x86 {
 
     vector!(
         Avx2(__m256), 8, 16, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps,
-        _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_div_ps, _mm256_max_ps, _mm256_sqrt_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps,
+        _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_div_ps, _mm256_max_ps, _mm256_sqrt_ps,
+        _mm256_fmadd_ps, _mm256_fnmadd_ps,
         abs(x) { _mm256_andnot_ps(_mm256_set1_ps(-0.0), x) },
         signs(a, size) {
             let signed = _mm256_xor_ps(size, _mm256_and_ps(a, _mm256_set1_ps(-0.0)));
