@@ -24,10 +24,11 @@
 //!
 //! # CPU
 //! Forward, each row of sixteen channels goes through a `Pool` while it is in the cache: the map is never whole.
-//! Backward, images stand channels last between their zeros, so that what a winner saw is `K_h` runs of `K_w C_in`
-//! consecutive numbers: sums over runs for the weight, and runs of weights added up for the input.
+//! Backward, the winners' gradients are taken one by one (`winners.rs`), or as maps of mostly zeros where they are many
+//! enough for [`mod@super::spectral`] to be faster.
 
-use std::ops::Range;
+mod winners;
+
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -35,7 +36,7 @@ use rayon::prelude::*;
 use super::conv_tiled::{self, Constants, WeightGradient};
 use super::conv2d::{self, Conv2d};
 use super::kernels::simd::{self, Lanes};
-use super::kernels::{Kernel, LANES, Spot, Vector, run, spread_runs, sum_runs, width};
+use super::kernels::{Kernel, LANES, Vector, run};
 use super::leaky_relu::{self, LeakyRelu};
 use super::max_pool2d::{self, MaxPool2d};
 use super::pool::{self, Pool};
@@ -46,6 +47,8 @@ use crate::error::Result;
 use crate::shader;
 use crate::tape::{Bind, Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step};
 use crate::tensor::Shape;
+
+use winners::Winners;
 
 /// An activation that keeps order and whose slope follows from its value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -264,9 +267,13 @@ impl Op for ConvBlock {
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
         let bias = self.conv.bias.then(|| read[2]);
         match write {
-            [pooled, argmax] => self.forward(read[0], read[1], bias, pooled, argmax),
+            [pooled, argmax] => self.forward(read[0], read[1], bias, (pooled, &mut argmax[..])),
             // Of no size: nothing is allocated.
-            _ => self.forward(read[0], read[1], bias, write[0], &mut vec![(); write[0].len()]),
+            [pooled] => {
+                let argmax = &mut vec![(); pooled.len()][..];
+                self.forward(read[0], read[1], bias, (pooled, argmax));
+            }
+            _ => unreachable!("one output or two"),
         }
     }
 
@@ -314,21 +321,16 @@ impl Places for () {
 }
 
 impl ConvBlock {
-    fn forward<T: Places>(
-        &self,
-        input: &[f32],
-        weight: &[f32],
-        bias: Option<&[f32]>,
-        pooled: &mut [f32],
-        argmax: &mut [T],
-    ) {
+    /// `out` is `pooled` and `argmax`.
+    fn forward<T: Places>(&self, input: &[f32], weight: &[f32], bias: Option<&[f32]>, out: (&mut [f32], &mut [T])) {
         let Some(plan) = self.spectral.as_ref().filter(|_| self.conv.k_h * self.conv.k_w >= SPECTRAL_TAPS) else {
-            return self.forward_direct(input, weight, bias, pooled, argmax);
+            return self.forward_direct(input, weight, bias, out);
         };
-        plan.forward(input, weight, (pooled, argmax), self.windows(), |first, pooled, argmax: &mut [T], rows| {
-            scratch::lanes(pool::kept(&self.pool, self.places), |kept| {
+        plan.forward(input, weight, out, self.windows(), |first, pooled, argmax: &mut [T], rows| {
+            let argmax = T::numbers(argmax);
+            scratch::lanes(pool::kept(&self.pool, argmax.is_some()), |kept| {
                 let finish = self.finish(bias, first);
-                let mut pool = Pool::new(&self.pool, kept, pooled, T::numbers(argmax), finish);
+                let mut pool = Pool::new(&self.pool, kept, pooled, argmax, finish);
                 rows(&mut |h: usize, row: &mut [Lanes]| pool.row(h, bytemuck::cast_slice(row)));
             });
         });
@@ -348,8 +350,7 @@ impl ConvBlock {
         input: &[f32],
         weight: &[f32],
         bias: Option<&[f32]>,
-        pooled: &mut [f32],
-        argmax: &mut [T],
+        (pooled, argmax): (&mut [f32], &mut [T]),
     ) {
         let (conv, taps, windows) = (self.conv.forward(), self.conv.taps(), self.windows());
         scratch::with(conv.blocks() * taps * LANES, |packed| {
@@ -368,10 +369,11 @@ impl ConvBlock {
                         let finish = self.finish(bias, block * LANES);
                         let weight = &packed[block * taps..][..taps];
                         let (rows, columns) = pool::used(&self.pool);
-                        scratch::lanes(columns + pool::kept(&self.pool, self.places), |lanes| {
+                        let argmax = T::numbers(argmax);
+                        scratch::lanes(columns + pool::kept(&self.pool, argmax.is_some()), |lanes| {
                             let (row, kept) = lanes.split_at_mut(columns);
                             let row: &mut [[f32; LANES]] = bytemuck::cast_slice_mut(row);
-                            let mut pool = Pool::new(&self.pool, kept, pooled, T::numbers(argmax), finish);
+                            let mut pool = Pool::new(&self.pool, kept, pooled, argmax, finish);
                             for i in 0..rows {
                                 conv.row(i, weight, widened, row);
                                 pool.row(i, row);
@@ -600,12 +602,7 @@ impl Op for Grad {
             }
             return;
         }
-        let winners = Winners::new(&self.block);
-        scratch::with(2 * pooled.len() + winners.lists(), |memory| {
-            let (spots, counts) = memory.split_at_mut(2 * pooled.len());
-            let (spots, counts) = (bytemuck::cast_slice_mut(spots), bytemuck::cast_slice_mut(counts));
-            winners.collect(grad_pooled, pooled, argmax, spots, counts);
-            let found = Found { winners: &winners, spots, counts };
+        Winners::new(&self.block).find(grad_pooled, pooled, argmax, |found| {
             found.grad_weight(input, grad_weight);
             if let Some(grad_bias) = grad_bias {
                 found.grad_bias(grad_bias);
@@ -677,248 +674,6 @@ impl Grad {
         let weight = parts.next().unwrap_or_default();
         let bias = if self.block.conv.bias { parts.next() } else { None };
         (weight, bias, parts.next())
-    }
-}
-
-/// Sizes of the backward pass through the winners.
-struct Winners<'b> {
-    block: &'b ConvBlock,
-    /// Rows of windows whose winners make one list: enough of them to be worth a tile's start and end, and few enough
-    /// that the image rows below them stay in the cache.
-    strip: usize,
-    /// Floats from row to row of an image with its zeros, channels last.
-    stride: usize,
-    /// Floats of such an image, and of a register that may be read or added to beyond its end.
-    padded: usize,
-    /// Floats of a kernel row, in whole registers.
-    run: usize,
-}
-
-/// Winners of a list, about.
-const LIST: usize = 64;
-
-/// Channels whose weight gradients one task sums: they share the image rows in the cache.
-const GROUP: usize = 8;
-
-/// Tasks of the weight gradient, if there are images enough: for sixteen threads, two each.
-const TASKS: usize = 32;
-
-impl<'b> Winners<'b> {
-    fn new(block: &'b ConvBlock) -> Self {
-        let (conv, (h_p, w_p)) = (&block.conv, block.pool.out());
-        let (h_out, w_out) = conv.out();
-        let stride = (w_out + conv.k_w - 1) * conv.c_in;
-        Winners {
-            block,
-            strip: LIST.div_ceil(w_p).min(h_p),
-            stride,
-            padded: (h_out + conv.k_h - 1) * stride + width(),
-            run: (conv.k_w * conv.c_in).next_multiple_of(width()),
-        }
-    }
-
-    /// Lists of one plane.
-    fn strips(&self) -> usize {
-        self.block.pool.out().0.div_ceil(self.strip)
-    }
-
-    /// Lists of all planes.
-    fn lists(&self) -> usize {
-        self.block.pool.planes * self.strips()
-    }
-
-    /// Lists the winners whose gradient is not zero: list `s` of a plane starts at `spots[s * strip * W_p]` of the
-    /// plane's and has `counts[s]` entries.
-    fn collect(&self, grad: &[f32], pooled: &[f32], argmax: &[f32], spots: &mut [Spot], counts: &mut [u32]) {
-        let windows = self.block.windows();
-        let list = self.strip * self.block.pool.out().1;
-        let (w_out, k_w, c_in) = (self.block.conv.out().1, self.block.conv.k_w, self.block.conv.c_in);
-        let planes = spots.par_chunks_mut(windows).zip(counts.par_chunks_mut(self.strips()));
-        let read = grad.par_chunks(windows).zip(pooled.par_chunks(windows)).zip(argmax.par_chunks(windows));
-        planes.zip(read).for_each(|((spots, counts), ((grad, pooled), argmax))| {
-            let lists = spots.chunks_mut(list).zip(counts);
-            let read = grad.chunks(list).zip(pooled.chunks(list)).zip(argmax.chunks(list));
-            for ((spots, count), ((grad, pooled), argmax)) in lists.zip(read) {
-                let sizes = (w_out as f32, k_w as u32 - 1, c_in as u32);
-                let activation = self.block.activation;
-                run(Collect { activation, sizes, grad, pooled, argmax, spots, count });
-            }
-        });
-    }
-
-    /// Copies an image `[c_in, h, w]` between its zeros, channels last.
-    fn pad(&self, image: &[f32], padded: &mut [f32]) {
-        let Conv2d { c_in, h, w, .. } = self.block.conv;
-        let (top, left) = self.block.conv.pad();
-        padded.fill(0.0);
-        for (c, plane) in image.chunks_exact(h * w).enumerate() {
-            for (y, row) in plane.chunks_exact(w).enumerate() {
-                let out = &mut padded[(y + top) * self.stride + left * c_in + c..];
-                for (out, x) in out.iter_mut().step_by(c_in).zip(row) {
-                    *out = *x;
-                }
-            }
-        }
-    }
-
-    /// The way back: `image [c_in, h, w]` without the zeros around it.
-    fn crop(&self, padded: &[f32], image: &mut [f32]) {
-        let Conv2d { c_in, h, w, .. } = self.block.conv;
-        let (top, left) = self.block.conv.pad();
-        for (c, plane) in image.chunks_exact_mut(h * w).enumerate() {
-            for (y, row) in plane.chunks_exact_mut(w).enumerate() {
-                let padded = &padded[(y + top) * self.stride + left * c_in + c..];
-                for (x, out) in padded.iter().step_by(c_in).zip(row) {
-                    *out = *x;
-                }
-            }
-        }
-    }
-
-    /// Index in `[k_h, run]`, channels last, of tap `[c, r, s]`.
-    fn place(&self, tap: usize) -> usize {
-        let Conv2d { c_in, k_h, k_w, .. } = self.block.conv;
-        let (c, r, s) = (tap / (k_h * k_w), tap / k_w % k_h, tap % k_w);
-        r * self.run + s * c_in + c
-    }
-}
-
-/// The winners of a list whose gradient is not zero.
-struct Collect<'a> {
-    activation: Monotone,
-    /// Columns of the map, columns that a padded row has more, and channels of the image.
-    sizes: (f32, u32, u32),
-    grad: &'a [f32],
-    pooled: &'a [f32],
-    argmax: &'a [f32],
-    spots: &'a mut [Spot],
-    count: &'a mut u32,
-}
-
-impl Kernel for Collect<'_> {
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        let Self { activation, sizes: (w_out, more, c_in), spots, .. } = self;
-        let mut len = 0;
-        let winners = self.grad.chunks(LANES).zip(self.pooled.chunks(LANES)).zip(self.argmax.chunks(LANES));
-        for ((grad, pooled), argmax) in winners {
-            let (mut factors, mut starts) = ([0.0; LANES], [0; LANES]);
-            for ((factor, g), &y) in factors.iter_mut().zip(grad).zip(pooled) {
-                *factor = g * activation.slope(y);
-            }
-            for (start, &place) in starts.iter_mut().zip(argmax) {
-                // Exact: both are whole and below 2^24, so the quotient cannot round up to the next whole number.
-                let row = (place / w_out) as i32 as u32;
-                *start = (place as i32 as u32 + row * more) * c_in;
-            }
-            for (&start, &factor) in starts.iter().zip(&factors).take(grad.len()) {
-                spots[len] = Spot { start, factor };
-                len += usize::from(factor != 0.0);
-            }
-        }
-        *self.count = len as u32;
-    }
-}
-
-/// The winners with a gradient.
-struct Found<'w> {
-    winners: &'w Winners<'w>,
-    spots: &'w [Spot],
-    counts: &'w [u32],
-}
-
-impl Found<'_> {
-    /// List `strip` of channel `o` of an image.
-    fn list(&self, image: usize, o: usize, strip: usize) -> &[Spot] {
-        let Winners { block, strip: rows, .. } = self.winners;
-        let plane = image * block.conv.c_out + o;
-        let start = plane * block.windows() + strip * rows * block.pool.out().1;
-        &self.spots[start..][..self.counts[plane * self.winners.strips() + strip] as usize]
-    }
-
-    /// Tasks are groups of channels times parts of the batch. A part has sums of its own; the parts are added in order.
-    fn grad_weight(&self, input: &[f32], out: &mut [f32]) {
-        let Winners { block, stride, padded, run, .. } = *self.winners;
-        let Conv2d { n, c_in, h, w, c_out, k_h, .. } = block.conv;
-        let (sums, taps) = (k_h * run, block.conv.taps());
-        let part = n.div_ceil(TASKS.div_ceil(c_out.div_ceil(GROUP)));
-        let parts = n.div_ceil(part);
-        scratch::with(n * padded, |images| {
-            images.par_chunks_mut(padded).zip(input.par_chunks(c_in * h * w)).for_each(|(padded, image)| {
-                self.winners.pad(image, padded);
-            });
-            let images = &*images;
-            scratch::with(parts * c_out * sums, |partial| {
-                partial.par_chunks_mut(c_out * sums).enumerate().for_each(|(number, partial)| {
-                    let own = number * part..n.min((number + 1) * part);
-                    partial.par_chunks_mut(GROUP * sums).enumerate().for_each(|(group, partial)| {
-                        partial.fill(0.0);
-                        self.share(own.clone(), group * GROUP, images, stride, partial);
-                    });
-                });
-                let (total, others) = partial.split_at_mut(c_out * sums);
-                let channels = total.par_chunks_mut(sums).zip(out.par_chunks_mut(taps)).enumerate();
-                channels.for_each(|(o, (total, out))| {
-                    for other in others.chunks_exact(c_out * sums) {
-                        for (total, x) in total.iter_mut().zip(&other[o * sums..]) {
-                            *total += x;
-                        }
-                    }
-                    for (tap, out) in out.iter_mut().enumerate() {
-                        *out = total[self.winners.place(tap)];
-                    }
-                });
-            });
-        });
-    }
-
-    /// Adds what some images give the channels from `first` on.
-    fn share(&self, own: Range<usize>, first: usize, images: &[f32], stride: usize, partial: &mut [f32]) {
-        let Winners { block, padded, run, .. } = *self.winners;
-        for number in own {
-            let image = &images[number * padded..][..padded];
-            for strip in 0..self.winners.strips() {
-                for (o, sums) in partial.chunks_exact_mut(block.conv.k_h * run).enumerate() {
-                    sum_runs(self.list(number, first + o, strip), image, stride, sums, run);
-                }
-            }
-        }
-    }
-
-    fn grad_bias(&self, out: &mut [f32]) {
-        let conv = &self.winners.block.conv;
-        out.par_iter_mut().enumerate().for_each(|(o, out)| {
-            // In f64: thousands of terms that largely cancel.
-            let lists = (0..conv.n).flat_map(|n| (0..self.winners.strips()).map(move |strip| self.list(n, o, strip)));
-            *out = lists.flatten().map(|spot| f64::from(spot.factor)).sum::<f64>() as f32;
-        });
-    }
-
-    /// Every image is one task's own.
-    fn grad_input(&self, weight: &[f32], out: &mut [f32]) {
-        let Winners { block, stride, padded, run, .. } = *self.winners;
-        let Conv2d { c_in, h, w, c_out, k_h, .. } = block.conv;
-        let taps = block.conv.taps();
-        scratch::with(c_out * k_h * run, |runs| {
-            runs.par_chunks_mut(k_h * run).zip(weight.par_chunks(taps)).for_each(|(runs, weight)| {
-                runs.fill(0.0);
-                for (tap, &weight) in weight.iter().enumerate() {
-                    runs[self.winners.place(tap)] = weight;
-                }
-            });
-            let runs = &*runs;
-            out.par_chunks_mut(c_in * h * w).enumerate().for_each(|(image, out)| {
-                scratch::with(padded, |sums| {
-                    sums.fill(0.0);
-                    for strip in 0..self.winners.strips() {
-                        for (o, weight) in runs.chunks_exact(k_h * run).enumerate() {
-                            spread_runs(self.list(image, o, strip), weight, run, sums, stride);
-                        }
-                    }
-                    self.winners.crop(sums, out);
-                });
-            });
-        });
     }
 }
 

@@ -12,10 +12,9 @@ pub struct Pool<'a, F> {
     out: (usize, usize),
     /// Of every window: rows are parted into planes all at once, which are then written from end to end.
     best: &'a mut [Lanes],
-    /// Where they are, unless nobody asks.
-    places: Option<&'a mut [Lanes]>,
     pooled: &'a mut [f32],
-    argmax: Option<&'a mut [f32]>,
+    /// Where they are, and where that is written, unless nobody asks.
+    places: Option<(&'a mut [Lanes], &'a mut [f32])>,
     finish: F,
 }
 
@@ -30,9 +29,9 @@ impl<'a, F: Fn(&mut [[f32; LANES]])> Pool<'a, F> {
         finish: F,
     ) -> Self {
         let (best, places) = kept.split_at_mut(sizes.out().0 * sizes.out().1);
-        let places = argmax.is_some().then_some(places);
+        let places = argmax.map(|argmax| (places, argmax));
         let MaxPool2d { k_h, k_w, w, .. } = *sizes;
-        Pool { k_h, k_w, w, out: sizes.out(), best, places, pooled, argmax, finish }
+        Pool { k_h, k_w, w, out: sizes.out(), best, pooled, places, finish }
     }
 
     /// Takes row `h` of the map; `row` has all columns, or only those that belong to a window. Rows come in order, each
@@ -44,7 +43,7 @@ impl<'a, F: Fn(&mut [[f32; LANES]])> Pool<'a, F> {
         }
         let (first, w_p) = ((h * self.w) as f32, self.out.1);
         let best = &mut self.best[i * w_p..][..w_p];
-        let mut places = self.places.as_deref_mut().map(|places| &mut places[i * w_p..][..w_p]);
+        let mut places = self.places.as_mut().map(|(places, _)| &mut places[i * w_p..][..w_p]);
         if r == 0 {
             // Not -inf: where nothing exceeds the first element it is the winner, NaN or not.
             for (j, best) in best.iter_mut().enumerate() {
@@ -66,7 +65,7 @@ impl<'a, F: Fn(&mut [[f32; LANES]])> Pool<'a, F> {
         let channels = self.pooled.len() / plane;
         (self.finish)(bytemuck::cast_slice_mut(self.best));
         simd::part(self.best, plane, channels, self.pooled);
-        if let (Some(places), Some(argmax)) = (&self.places, &mut self.argmax) {
+        if let Some((places, argmax)) = &mut self.places {
             simd::part(places, plane, channels, argmax);
         }
     }
