@@ -25,7 +25,7 @@
 //! # CPU
 //! Forward, each row of sixteen channels goes through a `Pool` while it is in the cache: the map is never whole.
 //! Backward, the winners' gradients are taken one by one (`winners.rs`), or as maps of mostly zeros where they are many
-//! enough for [`mod@super::spectral`] to be faster.
+//! enough for `spectral.rs` to be faster.
 
 mod winners;
 
