@@ -21,6 +21,16 @@ pub enum Activation {
     Tanh,
 }
 
+impl std::fmt::Display for Activation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Activation::Relu => "ReLU",
+            Activation::LeakyRelu => "LeakyReLU",
+            Activation::Tanh => "tanh",
+        })
+    }
+}
+
 impl Activation {
     /// Records the activation; `slope` is LeakyReLU's.
     ///

@@ -289,7 +289,7 @@ fn shown_run(number: usize, run: &Run, runs: usize) -> Result<ShownRun> {
         ("Time", format!("{seconds:.0} s of training and testing")),
     ];
     let mut config: Config = run.config.clone();
-    // a page is passed on, and nobody's folders with it
+    // as without_folders
     config.data.path = config.data.path.take().map(|_| clean(&data.name, NAME).into());
     Ok(ShownRun {
         id: format!("run-{}", number + 1),
@@ -337,12 +337,22 @@ fn shown_listening(runs: &[Run], listening: &Listening) -> Result<ShownListening
         lists.push(List { title, what, tracks });
     }
     let classes = classes.iter().zip(short).map(|(name, short)| ShownClass { name: clean(name, NAME), short });
-    let notes = listening.notes.iter().map(|note| clean(note, 400)).collect();
+    let notes = listening.notes.iter().map(|note| clean(&without_folders(run, note), 400)).collect();
     // nothing to list where the segments could not be read
     if total == 0 {
         lists.clear();
     }
     Ok(ShownListening { id, name: run_name(run), notes, classes: classes.collect(), lists })
+}
+
+/// `text` with names in the place of paths: a page is passed on, and nobody's folders with it.
+fn without_folders(run: &Run, text: &str) -> String {
+    let name = run.folder.file_name().unwrap_or_default().to_string_lossy();
+    let text = text.replace(&run.folder.display().to_string(), &name);
+    match &run.config.data.path {
+        Some(path) => text.replace(&path.display().to_string(), &run.results.data.name),
+        None => text,
+    }
 }
 
 fn shown_track(

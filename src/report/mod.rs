@@ -178,6 +178,9 @@ pub fn variant(run: &Run) -> String {
     if (front_end.kind(), front_end.bins()) != (Kind::Mel, FrontEnd::default().bins()) {
         varied.push(front_end.to_string());
     }
+    if run.config.activation != Config::preset(run.config.preset, run.config.model).activation {
+        varied.push(run.config.activation.to_string());
+    }
     if run.config.schedule == Schedule::Exp {
         varied.push(Experiment::Exp.to_string());
     }
@@ -193,8 +196,13 @@ pub fn variant(run: &Run) -> String {
 
 /// `deep, preset report, CQT, 100 epochs, seed 1`.
 pub fn run_name(run: &Run) -> String {
-    let Results { epochs, seed, .. } = run.results;
-    format!("{}, {}, seed {seed}", variant(run), counted(epochs as usize, "epoch"))
+    format!("{}, {}, {}", variant(run), counted(run.results.epochs as usize, "epoch"), repeat(run))
+}
+
+/// Which of several runs that differ in nothing else: `seed 1`, `seed 1, fold 0`.
+fn repeat(run: &Run) -> String {
+    let seed = format!("seed {}", run.results.seed);
+    if run.config.data.folds > 0 { format!("{seed}, fold {}", run.config.data.fold) } else { seed }
 }
 
 /// A name a group, all different: what was varied, or else the folder of its first run.
