@@ -71,6 +71,7 @@ impl Progress {
 
     /// What tells (tracks done, tracks in all) while data are loaded.
     pub fn tracks(&self) -> impl Fn(usize, usize) + Sync + use<> {
+        interrupt::training(false);
         let bar = Cleared(self.bar("{prefix} [{bar:30}] {pos}/{len} {eta}", 0).with_prefix("tracks"));
         move |done, total| {
             bar.0.set_length(total as u64);
@@ -81,6 +82,7 @@ impl Progress {
 
     /// What follows a training of `config` called `name` that stops after `max_steps`; `ahead` is what else there is to do.
     pub fn epochs(&self, name: &str, config: &Config, max_steps: Option<u32>, ahead: Ahead) -> Epochs {
+        interrupt::training(true);
         let name = if ahead.cells > 1 { format!("{}/{} {name}", ahead.cell, ahead.cells) } else { name.to_string() };
         let bar = self.bar("{prefix} [{wide_bar}] {pos}/{len}{msg}", 0).with_prefix(name.clone());
         Epochs {
