@@ -1,7 +1,9 @@
 //! Files of a run: written beside and renamed, so that a reader never sees half of one.
 
+use std::ffi::OsStr;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,11 +17,16 @@ const RUNS: &str = "runs";
 const PREFIX: &str = ".";
 const SUFFIX: &str = ".tmp";
 
-/// Removes what killed processes were writing into `folder`, where nobody else writes now.
-pub fn sweep(folder: &Path) {
+/// Whether a file of this name is one that is being written, or was when its writer was killed.
+fn is_unfinished(name: &OsStr) -> bool {
+    name.to_string_lossy().starts_with(PREFIX) && name.to_string_lossy().ends_with(SUFFIX)
+}
+
+/// Removes what killed processes were writing into `folder`: files not touched for `age`, zero where nobody else writes.
+pub fn sweep(folder: &Path, age: Duration) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if name.to_string_lossy().starts_with(PREFIX) && name.to_string_lossy().ends_with(SUFFIX) {
+        let untouched = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if is_unfinished(&entry.file_name()) && (age.is_zero() || untouched().is_some_and(|time| time >= age)) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
@@ -90,14 +97,15 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_str(&text).map_err(|error| Error::data(path, error.to_string()))
 }
 
-/// Refuses `wanted` if it exists and is not an empty folder: to be asked before any long work.
+/// Refuses `wanted` if it exists and is not an empty folder (but for files that are being written, or never were to their
+/// end): to be asked before any long work.
 ///
 /// # Errors
 /// [`Error::Config`] if it is taken.
 pub fn check_free(wanted: Option<&Path>) -> Result<()> {
     let Some(path) = wanted else { return Ok(()) };
     let free = match std::fs::read_dir(path) {
-        Ok(mut entries) => entries.next().is_none(),
+        Ok(mut entries) => entries.all(|entry| entry.is_ok_and(|entry| is_unfinished(&entry.file_name()))),
         Err(_) => path.symlink_metadata().is_err(),
     };
     if free {
@@ -148,6 +156,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(run_folder(Some(dir.path()), "train").unwrap(), dir.path());
         replace(&dir.path().join("run.toml"), b"x").unwrap();
+        let killed = dir.path().join("killed");
+        std::fs::create_dir(&killed).unwrap();
+        std::fs::write(killed.join(".x.tmp"), b"").unwrap();
+        assert_eq!(run_folder(Some(&killed), "train").unwrap(), killed, "what was never finished is nothing");
         let error = run_folder(Some(dir.path()), "train").unwrap_err().to_string();
         assert!(error.ends_with("exists already; name another --out or remove it first"), "{error}");
     }
@@ -172,14 +184,11 @@ mod tests {
         for name in ["a", ".b", "c.tmp", ".d.tmp"] {
             std::fs::write(dir.path().join(name), b"").unwrap();
         }
-        sweep(dir.path());
-        assert!(
-            [("a", true), (".b", true), ("c.tmp", true), (".d.tmp", false)].iter().all(|(name, stays)| dir
-                .path()
-                .join(name)
-                .exists()
-                == *stays)
-        );
+        let stays = |name: &str| dir.path().join(name).exists();
+        sweep(dir.path(), Duration::from_secs(60));
+        assert!(stays(".d.tmp"), "somebody may be writing it");
+        sweep(dir.path(), Duration::ZERO);
+        assert_eq!(["a", ".b", "c.tmp", ".d.tmp"].map(stays), [true, true, true, false]);
     }
 
     #[test]

@@ -224,8 +224,8 @@ fn reproduce_ends_with_tables_and_the_runs_folder() {
         assert!(folder.join(file).is_file(), "{file}");
     }
     let results: Value = serde_json::from_slice(&fs::read(folder.join("results.json")).unwrap()).unwrap();
-    assert_eq!(results[0]["parameters"], 2_060_610);
-    assert_eq!(results[1]["parameters"], 1_279_522);
+    assert_eq!(results["runs"][0]["parameters"], 2_060_610);
+    assert_eq!(results["runs"][1]["parameters"], 1_279_522);
 
     // each sub-folder is a run of its own
     assert!(good(dir, &["evaluate", "runs/reproduce-1/deep-seed1", "--device", "cpu"]).contains("identical"));
@@ -424,6 +424,22 @@ fn augmentation_multiplies_the_training_set_and_leaves_the_test_set_alone() {
     bad(dir, &[&augmented[..], &["course.pkl"]].concat(), 1, what);
     let output = run(dir, &["train", "--model", "shallow", "--augment=often"]);
     assert_eq!(output.status.code(), Some(2));
+
+    // a study says so before it begins, and leaves out of --table all what its data cannot give
+    for (data, left_out) in [
+        ("course.pkl", &["Augmentation"][..]),
+        ("plain.safetensors", &["Improvements: CQT, EXP, and both", "Augmentation", "Constant-Q", "Representations"]),
+        ("x.safetensors", &["Improvements: CQT, EXP, and both", "Constant-Q", "Representations"]),
+    ] {
+        let output = run(dir, &["reproduce", "--data", data, "--table", "all", "--list"]);
+        let (listed, said) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success() && said.lines().count() == left_out.len(), "{data}: {said}");
+        assert!(left_out.iter().all(|table| said.contains(table)), "{data}: {said}");
+        assert_eq!(listed.contains("augmented"), data == "x.safetensors", "{data}: {listed}");
+        assert!(listed.contains("tanh"), "{data}: {listed}");
+    }
+    let what = "course.pkl: holds no whole tracks, and augmentation needs them; give the tracks themselves";
+    bad(dir, &["reproduce", "--data", "course.pkl", "--table", "replication,augmentation"], 2, what);
 }
 
 #[test]
@@ -589,7 +605,8 @@ fn nonsense_is_refused_before_any_work() {
     train(&["--l1", "nan"], "l1: expected");
     train(&["--folds", "4", "--fold", "4"], "fold: expected");
     train(&["--fold", "1"], "fold: expected 0 where there are no --folds");
-    bad(dir, &tiny("train", &["--model", "shallow", "--lr", "1e30", "--quiet"]), 1, "training diverged");
+    let diverging = ["--model", "shallow", "--lr", "1e30", "--quiet", "--tensorboard"];
+    bad(dir, &tiny("train", &diverging), 1, "training diverged");
     let diverged = ["--models", "shallow", "--lr", "1e30", "--quiet", "--out", "diverged"];
     bad(dir, &tiny("reproduce", &diverged), 1, "training diverged");
     for at_once in [&["17"][..], &["2", "--cell", "0", "--out", "x"]] {

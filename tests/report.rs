@@ -5,8 +5,10 @@
 use std::path::Path;
 
 use genregrad::audio;
+use genregrad::baseline;
 use genregrad::data::split::Kind;
 use genregrad::models::Architecture::{self, Deep, Shallow};
+use genregrad::nn::Activation;
 use genregrad::report::{self, Section, confusion, curves, published, tables};
 use genregrad::train::config::{Config, Preset, Schedule};
 use genregrad::train::evaluate::{Accuracies, TrackPrediction};
@@ -63,6 +65,33 @@ fn run(model: Architecture, seed: u64, epochs: u32, raw: f64) -> Run {
         epochs: (1..=epochs).map(curve).collect(),
         earlier: false,
     }
+}
+
+#[test]
+fn runs_are_named_by_what_sets_them_apart() {
+    let mut tanh = run(Shallow, 2, 100, 50.0);
+    assert_eq!(report::run_name(&tanh), "shallow, preset report, 100 epochs, seed 2");
+    tanh.config.activation = Activation::Tanh;
+    tanh.config.data.folds = 4;
+    tanh.config.data.fold = 3;
+    assert_eq!(report::run_name(&tanh), "shallow, preset report, tanh, 100 epochs, seed 2, fold 3");
+    let document = tables::document(&study(&[tanh]));
+    assert!(document.contains("\n## shallow, preset report, tanh, seed 2, fold 3\n"), "{document}");
+}
+
+#[test]
+fn a_baselines_folds_are_no_seeds() {
+    let of = |seed, fold| {
+        let Results { data, accuracies, confusion, tracks, seconds, .. } = run(Shallow, 1, 1, 50.0).results;
+        let settings = baseline::Settings::default();
+        baseline::Results { settings, seed, split: Kind::Random, fold, data, accuracies, confusion, tracks, seconds }
+    };
+    let shown = |baselines: Vec<baseline::Results>| {
+        tables::section_text(&Section { title: String::new(), runs: Vec::new(), baselines })
+    };
+    assert!(shown(vec![of(1, None), of(2, None)]).contains("2 seeds"));
+    assert!(shown(vec![of(1, Some(0)), of(1, Some(1)), of(1, Some(2))]).contains("3 folds"));
+    assert!(shown(vec![of(1, Some(0)), of(2, Some(1))]).contains("2 runs"));
 }
 
 /// A study of one table.

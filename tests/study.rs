@@ -130,6 +130,9 @@ fn a_killed_study_ends_like_one_that_was_left_alone() {
         "segments.csv",
     ];
     assert_eq!(names, files.map(|file| format!("shallow-seed2/{file}")));
+    // what says that a run is finished comes last
+    let written = |file: &str| fs::metadata(dir.join("alone/shallow-seed2").join(file)).unwrap().modified().unwrap();
+    assert!(files.iter().all(|file| written(file) <= written("results.json")));
 
     let study = dir.join("killed");
     let mut child = start(dir, &[&STUDY[..], &OFTEN, &["--out", "killed"]].concat());
@@ -184,10 +187,15 @@ fn an_interrupted_study_says_how_to_go_on_and_does() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(130), "{said}");
     assert!(said.contains("stopping once this step is saved"), "{said}");
-    assert!(said.trim_end().ends_with("; go on with: genregrad reproduce --resume stopped"), "{said}");
+    assert!(said.trim_end().ends_with("; go on with: genregrad reproduce --resume stopped --device cpu"), "{said}");
     assert!(dir.join("stopped/shallow-seed1/state.safetensors").exists());
     let said = bad(dir, &["reproduce", "--collect", "stopped"], 2);
     assert!(said.contains("no cell is finished"), "{said}");
+    // other ways to take it up are led to the right one
+    let said = bad(dir, &["inspect", "stopped/shallow-seed1"], 1);
+    assert!(said.contains("go on with train --resume, or with reproduce --resume of its study"), "{said}");
+    let said = bad(dir, &["train", "--resume", "stopped"], 2);
+    assert!(said.contains("stopped: a study; go on with: genregrad reproduce --resume stopped"), "{said}");
     // flags that were settled at the start are refused
     for flag in [["--epochs", "3"], ["--seeds", "1"], ["--data", "x"], ["--folds", "2"], ["--table", "all"]] {
         let said = bad(dir, &[&["reproduce", "--resume", "stopped"], &flag[..]].concat(), 2);
@@ -196,10 +204,12 @@ fn an_interrupted_study_says_how_to_go_on_and_does() {
     let table = good(dir, &["reproduce", "--resume", "stopped", "--device", "cpu", "--quiet"]);
     assert!(table.contains("2 seeds"), "{table}");
     assert_same(dir, "stopped", "alone");
-    // finished: nothing is trained again
+    // finished: nothing is trained again, and what a kill in the last moment left goes
+    let state = dir.join("stopped/shallow-seed1/state.safetensors");
+    fs::write(&state, "left over").unwrap();
     let again = run(dir, &["reproduce", "--resume", "stopped", "--device", "cpu"]);
     let said = String::from_utf8_lossy(&again.stderr);
-    assert!(again.status.success() && !said.contains("epoch"), "{said}");
+    assert!(again.status.success() && !said.contains("epoch") && !state.exists(), "{said}");
 }
 
 #[test]
@@ -249,6 +259,9 @@ fn cells_trained_apart_make_the_same_study() {
     drop(lock);
     let script = good(dir, &[&STUDY[..], &["--out", "apart", "--quiet", "--slurm"]].concat());
     assert!(script.contains("#SBATCH --array=0-1\n") && script.contains("--collect apart"), "{script}");
+    assert!(script.contains(r#" --threads "${SLURM_CPUS_PER_TASK:-0}""#), "{script}");
+    let fixed = good(dir, &[&STUDY[..], &["--out", "apart", "--slurm", "--threads", "1"]].concat());
+    assert_eq!(fixed.matches("--threads").count(), 1, "{fixed}");
     let mut task = Command::new("bash");
     task.arg("-c").arg(&script).current_dir(dir).env("SLURM_ARRAY_TASK_ID", "0").env("GENREGRAD_CACHE", "");
     let task = task.output().unwrap();
@@ -264,6 +277,51 @@ fn cells_trained_apart_make_the_same_study() {
     assert!(bad(dir, &["reproduce", "--cell", "0"], 2).contains("--out"));
     assert!(bad(dir, &["reproduce", "--cell", "9", "--out", "none"], 2).contains("there are 2"));
     assert!(!dir.join("none").exists());
+    assert!(bad(dir, &["reproduce", "--data", "none", "--cell", "0", "--out", "mistaken"], 1).contains("no such file"));
+    assert!(!dir.join("mistaken").exists());
+}
+
+/// The tasks of a cluster's array all begin in the same second, in a folder that none of them has made yet.
+#[test]
+fn cells_that_start_together_do_not_meet() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let seeds = "1,2,3,4,5,6";
+    let study = ["reproduce", "--models", "shallow", "--seeds", seeds, "--split-seed", "1", "--epochs", "1", "--quiet"];
+    let study =
+        [&study[..], &["--synthetic-tracks", "2", "--segments", "1", "--device", "cpu", "--threads", "1"]].concat();
+    let tasks = ["0", "1", "2", "3", "4", "5"]
+        .map(|number| start(dir, &[&study[..], &["--out", "together", "--cell", number]].concat()));
+    for task in tasks {
+        let output = task.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(good(dir, &["reproduce", "--collect", "together"]).contains("6 seeds"));
+}
+
+/// While spectrograms are made there is nothing to wait for.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interruption_before_the_training_ends_at_once() {
+    let dir = TempDir::new().unwrap();
+    let mut child =
+        start(dir.path(), &["reproduce", "--synthetic-tracks", "5000", "--device", "cpu", "--out", "never"]);
+    let catches = |child: &Child| {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim().to_string();
+        u64::from_str_radix(&mask, 16).unwrap() >> 1 & 1 == 1
+    };
+    let started = Instant::now();
+    while !catches(&child) {
+        assert!(started.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("stopped between trainings: there was nothing to save"), "{said}");
+    assert!(!dir.path().join("never").exists());
 }
 
 #[test]
@@ -289,7 +347,8 @@ fn one_net_goes_on_too_and_tensorboard_sees_all_of_it() {
     signal(&child, "-TERM");
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.trim_end().ends_with("; go on with: genregrad train --resume stopped"), "{said}");
+    let again = "; go on with: genregrad train --resume stopped --device cpu --tensorboard";
+    assert!(said.trim_end().ends_with(again), "{said}");
     good(dir, &["train", "--resume", "stopped", "--device", "cpu", "--tensorboard", "--quiet"]);
     for file in ["checkpoint.safetensors", "metrics.csv", "segments.csv", "run.toml"] {
         let [a, b] = ["alone", "stopped"].map(|folder| fs::read(dir.join(folder).join(file)).unwrap());
@@ -341,6 +400,8 @@ fn damaged_states_are_refused() {
         fs::write(&state, bytes).unwrap();
         let said = bad(dir, &resume, 1);
         assert!(said.lines().count() == 1 && said.contains(what), "{said}");
+        // it keeps the others from nothing
+        assert!(["shallow-seed2/results.json", "tables.md"].iter().all(|file| dir.join("study").join(file).exists()));
     }
     // the weights of a finished run are no state
     let text = String::from_utf8_lossy(&good_state).replacen("reached", "raeched", 1);
@@ -391,4 +452,9 @@ fn the_baseline_is_a_cell_that_can_come_first() {
     }
     let page = fs::read_to_string(dir.join("study/report.html")).unwrap();
     assert!(page.contains("MFCC, 16 Gaussians a genre"));
+    let all: Value = serde_json::from_slice(&fs::read(dir.join("study/results.json")).unwrap()).unwrap();
+    assert_eq!((all["runs"].as_array().unwrap().len(), &all["baselines"][0]), (4, &results));
+    let all: Value =
+        serde_json::from_str(&good(dir, &["reproduce", "--collect", "study", "--json", "--quiet"])).unwrap();
+    assert_eq!((all["runs"].as_array().unwrap().len(), &all["baselines"][0]), (4, &results));
 }

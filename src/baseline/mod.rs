@@ -87,6 +87,9 @@ pub struct Results {
     pub seed: u64,
     /// How tracks were divided.
     pub split: split::Kind,
+    /// Which fold was tested on, where there are folds.
+    #[serde(default)]
+    pub fold: Option<usize>,
     /// The data.
     pub data: DataSummary,
     /// The three accuracies on the test set, percent.

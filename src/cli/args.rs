@@ -54,7 +54,7 @@ pub struct MakingArgs {
     fold: Option<usize>,
     /// Which tracks are held out together: any, or neighbours by number, which in GTZAN often share artist and album.
     /// Random splits have an album's other tracks in training, and score higher for it; blocks show by how much.
-    /// [default: random, as in the published numbers]
+    /// [default: random, as in the published numbers; `reproduce` of a folder of tracks: the replication on both]
     #[arg(long, value_enum, value_name = "KIND")]
     split: Option<split::Kind>,
     /// Also train on time-stretched and pitch-shifted training tracks: 48 more segments each (16 deformations, 3 segments
@@ -183,7 +183,22 @@ pub struct SaveArgs {
     tensorboard: bool,
 }
 
+impl DeviceArgs {
+    /// What must be given again to compute the same bits: ` --device cpu`.
+    pub fn again(&self) -> String {
+        match self.device.as_str() {
+            "auto" => String::new(),
+            name => format!(" --device {}", shlex::try_quote(name).unwrap_or(name.into())),
+        }
+    }
+}
+
 impl SaveArgs {
+    /// What must be given again to save the same: ` --tensorboard`.
+    pub fn again(&self) -> &'static str {
+        if self.tensorboard { " --tensorboard" } else { "" }
+    }
+
     /// As the training takes it.
     pub fn saves(&self) -> Saves {
         Saves { every: Duration::from_secs(self.save_every.into()), tensorboard: self.tensorboard }

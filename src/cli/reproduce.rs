@@ -9,6 +9,7 @@ use clap::{ValueEnum, value_parser};
 use serde::Serialize;
 
 use crate::audio::Kind;
+use crate::baseline;
 use crate::device::gpu::NETS;
 use crate::error::Result;
 use crate::experiments::grid::{Cell, Grid, MODELS, Method, Request, SYNTHETIC_EPOCHS, SYNTHETIC_TRACKS, Table};
@@ -30,10 +31,11 @@ use super::slurm;
 /// your tracks for 200 epochs and are also tested after 100: hours on two cores (--epochs 20 gives a first look).
 /// Accuracies (raw: single segments; max: the largest summed output of a track; maj: its segments' majority vote) stand
 /// beside the published ones. The run's folder gets report.html, tables.md, results.json, curves and confusion matrices,
-/// and one sub-folder a training, as `train` writes it.
+/// and one sub-folder a training, as `train` writes it. Of a folder of tracks the replication is done twice, on a random
+/// split and on blocks of neighbouring tracks, unless --split or --folds is given.
 ///
 /// Nothing is lost: Ctrl-C saves everything, a kill costs at most the time since the last save, and --resume goes on, bit
-/// for bit as if nothing had happened. Several processes can share a study: each --resume takes trainings that nobody is
+/// for bit as if nothing had happened, if it is given the same --device. Several processes can share a study: each --resume takes trainings that nobody is
 /// at; --cell does a single one, and --slurm writes the script of a cluster's job.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
@@ -97,7 +99,8 @@ pub struct Args {
 #[group(multiple = false)]
 #[command(next_help_heading = "Studies that take long")]
 struct WayArgs {
-    /// Go on with the study in this folder: all settings are those it was started with
+    /// Go on with the study in this folder: all settings are those it was started with, but for --device, --tensorboard
+    /// and the like, which are to be given again
     #[arg(long, value_name = "DIR", conflicts_with_all = FIXED)]
     resume: Option<PathBuf>,
     /// Make the tables of the study in this folder, as far as it is finished
@@ -148,6 +151,7 @@ impl ValueEnum for Choice {
 struct Report<'a> {
     folder: &'a Path,
     runs: Vec<&'a Results>,
+    baselines: Vec<baseline::Results>,
     /// Names of the trainings that are still to be done.
     unfinished: Vec<&'a str>,
     skipped: Vec<(PathBuf, String)>,
@@ -163,14 +167,13 @@ impl Args {
             let study = Study::open(folder)?;
             return self.train(|means, progress| study.resume(means, progress).map(|()| study.clone()));
         }
-        let grid = self.grid()?;
+        let grid = self.grid(&Progress::new(self.output.quiet))?;
         match (list, slurm, cell, self.out.as_deref()) {
             (true, ..) => print(&listing(&grid)).map(|()| ExitCode::SUCCESS),
             (_, true, _, Some(out)) => print(&slurm::script(&grid, out)?).map(|()| ExitCode::SUCCESS),
             (.., Some(number), Some(out)) => {
                 grid.cell(*number)?;
-                let study = Study::join(grid, out)?;
-                self.train(|means, progress| study.train_cell(*number, means, progress).map(|()| study.clone()))
+                self.train(|means, progress| Study::join(grid, out, *number, means, progress))
             }
             (.., out) => {
                 Study::check_free(out)?;
@@ -190,7 +193,9 @@ impl Args {
         if at_once < self.at_once.into() {
             progress.note("--at-once: only a GPU trains several nets side by side; one after the other");
         }
-        let study = work(Means { cache: &cache, device, saves: &saves, at_once }, &mut progress)?;
+        let beside = if self.at_once > 1 { format!(" --at-once {}", self.at_once) } else { String::new() };
+        let again = format!("{}{}{beside}", self.device.again(), self.saves.again());
+        let study = work(Means { cache: &cache, device, saves: &saves, at_once, again: &again }, &mut progress)?;
         self.finish(&study, progress)
     }
 
@@ -205,7 +210,7 @@ impl Args {
         if self.output.json {
             let runs = study.runs()?;
             let runs = runs.iter().map(|run| &run.results).collect();
-            print_json(&Report { folder: study.folder(), runs, unfinished, skipped })?;
+            print_json(&Report { folder: study.folder(), runs, baselines: study.baselines()?, unfinished, skipped })?;
         } else {
             print(&summary(study.folder(), &sections))?;
         }
@@ -216,7 +221,7 @@ impl Args {
     ///
     /// # Errors
     /// Those of [`Grid::new`] and [`FrontEndArgs::settle`].
-    fn grid(&self) -> Result<Grid> {
+    fn grid(&self, progress: &Progress) -> Result<Grid> {
         let all = self.table.iter().any(|choice| choice.0.is_none());
         let tables: Vec<Table> = Table::ALL
             .into_iter()
@@ -232,7 +237,23 @@ impl Args {
         let undivided =
             self.data.data.as_deref().is_some_and(Path::is_dir) && bases.iter().all(|base| base.data.folds == 0);
         let blocks = undivided && !self.data.names_split();
-        Grid::new(&Request { tables: &tables, bases: &bases, epochs: &epochs, fixed_learning_rate, blocks })
+        let grid = |tables: &[Table]| {
+            Grid::new(&Request { tables, bases: &bases, epochs: &epochs, fixed_learning_rate, blocks })
+        };
+        if !all {
+            return grid(&tables);
+        }
+        // all that these data can give: not every kind holds whole tracks, or their sound
+        let (fitting, others): (Vec<Table>, Vec<Table>) = tables.iter().partition(|table| grid(&[**table]).is_ok());
+        if fitting.is_empty() {
+            return grid(&tables);
+        }
+        for table in others {
+            if let Err(error) = grid(&[table]) {
+                progress.note(&format!("{} left out: {}", table.title(), error.one_line()));
+            }
+        }
+        grid(&fitting)
     }
 
     /// The settings that a table's rows start from: every seed's front ends, folds and nets, in an order that lets those

@@ -21,6 +21,11 @@ pub fn script(grid: &Grid, out: &Path) -> Result<String> {
         .map(|word| word.to_string_lossy().into_owned())
         .filter(|word| word != "--slurm")
         .collect();
+    // given twice it would be refused
+    let threads = match words.iter().any(|word| word == "--threads" || word.starts_with("--threads=")) {
+        true => "",
+        false => r#" --threads "${SLURM_CPUS_PER_TASK:-0}""#,
+    };
     let (words, out) = (quoted(&words)?, quoted(&[out.to_string_lossy().into_owned()])?);
     let last = grid.cells.len().saturating_sub(1);
     Ok(format!(
@@ -38,7 +43,7 @@ pub fn script(grid: &Grid, out: &Path) -> Result<String> {
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=genregrad-%A_%a.log
-exec {program} {words} --cell "$SLURM_ARRAY_TASK_ID" --threads "${{SLURM_CPUS_PER_TASK:-0}}"
+exec {program} {words} --cell "$SLURM_ARRAY_TASK_ID"{threads}
 "#,
         collect = quoted(&[format!("{program} reproduce --collect {out}")])?,
     ))

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::experiments::{self, study::Ahead};
+use crate::experiments::{self, grid::Grid, study::Ahead};
 use crate::files;
 use crate::models::Architecture;
 use crate::report::tables;
@@ -55,7 +56,8 @@ pub struct Args {
     output: OutputArgs,
     #[command(flatten)]
     saves: SaveArgs,
-    /// Go on with the unfinished run in this folder: all settings are those it was started with
+    /// Go on with the unfinished run in this folder: all settings are those it was started with, but for --device and
+    /// --tensorboard, which are to be given again
     #[arg(long, value_name = "DIR", help_heading = "Output",
           conflicts_with_all = ["model", "config", "seed", "TrainingArgs", "data", "MakingArgs", "FrontEndArgs", "out", "trace", "max_steps"])]
     resume: Option<PathBuf>,
@@ -105,7 +107,8 @@ impl Args {
         let run = experiments::train(&folder, &config, &loaded.dataset, device, how, &mut epochs);
         let run = run.map_err(|error| match error {
             Error::Interrupted(what) => {
-                Error::Interrupted(format!("{what}; go on with: genregrad train --resume {}", folder.display()))
+                let again = format!("{}{}{}", folder.display(), self.device.again(), self.saves.again());
+                Error::Interrupted(format!("{what}; go on with: genregrad train --resume {again}"))
             }
             error => error,
         })?;
@@ -144,8 +147,13 @@ impl Args {
 
 /// The settings of the run in `folder`, which must not be finished.
 fn unfinished(folder: &Path) -> Result<Config> {
+    if Grid::is_in(folder) {
+        let folder = folder.display();
+        return Err(Error::Config(format!("{folder}: a study; go on with: genregrad reproduce --resume {folder}")));
+    }
     if results::is_finished(folder) {
         return Err(Error::Config(format!("{}: a finished run; there is nothing left to do", folder.display())));
     }
+    files::sweep(folder, Duration::ZERO);
     results::read_config(&folder.join("run.toml"))
 }

@@ -162,6 +162,15 @@ pub fn split(path: &Path) -> Result<split::Kind> {
     Ok(Reader::open(path)?.json("split")?.unwrap_or_default())
 }
 
+/// Whether a prepared file holds deformed segments, from its header alone.
+///
+/// # Errors
+/// As [`read`], as far as the header goes.
+pub fn is_augmented(path: &Path) -> Result<bool> {
+    let reader = Reader::open(path)?;
+    Ok(["all.deformed", "train.deformed"].iter().any(|name| reader.tensors.info(name).is_some()))
+}
+
 /// Checks that the rows of each track stand together and share one label, and numbers the tracks 0, 1, … in order of
 /// appearance: returns the new number of every row, and every track's old number.
 ///

@@ -201,7 +201,7 @@ impl Grid {
     /// The cells of the tables asked for.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that make no sense, or for front ends that a prepared file does not hold.
+    /// [`Error::Config`] for settings that make no sense, or for tables that need what the data do not hold.
     pub fn new(request: &Request) -> Result<Self> {
         let mut grid = Grid::default();
         for &table in request.tables {
@@ -222,7 +222,7 @@ impl Grid {
                 config.epochs = listed.epochs.last().copied().unwrap_or(config.epochs);
                 config.set_milestones(&listed.epochs);
                 config.check()?;
-                check_prepared(base, &config)?;
+                check_data(base, &config)?;
                 let name = grid.add(variation.method, config, request.bases);
                 if !listed.cells.contains(&name) {
                     listed.cells.push(name);
@@ -324,21 +324,19 @@ impl Grid {
     }
 }
 
-/// A prepared file holds one kind of spectrogram, and no sound to deform.
-fn check_prepared(base: &Config, config: &Config) -> Result<()> {
+/// A prepared file holds one kind of spectrogram, and like a pickle no whole tracks to deform.
+fn check_data(base: &Config, config: &Config) -> Result<()> {
     let (has, needs) = (&base.data, &config.data);
-    match &has.path {
-        Some(path) if prepared::is_prepared(path) && has.front_end != needs.front_end => {
-            let message = format!(
-                "{}: holds {} spectrograms, and this table needs {}",
-                path.display(),
-                has.front_end,
-                needs.front_end
-            );
-            Err(Error::Config(format!("{message} too; give the tracks themselves")))
-        }
-        _ => Ok(()),
-    }
+    let Some(path) = has.path.as_deref().filter(|path| path.is_file()) else { return Ok(()) };
+    let prepared = prepared::is_prepared(path);
+    let refused = if prepared && has.front_end != needs.front_end {
+        format!("holds {} spectrograms, and this table needs {} too", has.front_end, needs.front_end)
+    } else if needs.augment && !(prepared && prepared::is_augmented(path)?) {
+        "holds no whole tracks, and augmentation needs them".to_string()
+    } else {
+        return Ok(());
+    };
+    Err(Error::Config(format!("{}: {refused}; give the tracks themselves", path.display())))
 }
 
 /// `deep-cqt-exp-seed2`: the net, and what is not as in the first of `bases`.

@@ -80,5 +80,7 @@ fn train_ready(
 ) -> Result<Run> {
     let run = results::train(trainer, folder, config, dataset, device, how, observer)?;
     report::write_run(&run)?;
+    // last of all: a kill before it costs the pictures nothing
+    results::finish(&run)?;
     Ok(run)
 }

@@ -5,7 +5,9 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
 
 use crate::baseline;
 use crate::data::Dataset;
@@ -67,7 +69,19 @@ pub struct Means<'a> {
     pub saves: &'a Saves,
     /// Nets that train side by side, of cells that differ in seeds and folds alone.
     pub at_once: usize,
+    /// The flags that must be given again for a study to go on as it was: ` --device cpu`.
+    pub again: &'a str,
 }
+
+/// `results.json` of a study: all that is finished.
+#[derive(Serialize)]
+struct Finished<'a> {
+    runs: Vec<&'a Results>,
+    baselines: Vec<baseline::Results>,
+}
+
+/// A file in the study's folder that nobody has written to for so long belongs to a process that was killed.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// The data of the cells that are trained; cells that follow one another on the same data share them.
 #[derive(Default)]
@@ -138,21 +152,35 @@ impl Study {
         Ok(Study { folder: folder.to_path_buf(), grid: Grid::read(folder)? })
     }
 
-    /// The study of `grid` in `folder`, which is made if it is not there.
+    /// Trains cell `number` of `grid`, from 0, in `folder`, unless it is finished there.
+    ///
+    /// The folder is made once the data are there, so that a mistake leaves none. Other processes may do the same with
+    /// other cells at the same moment.
     ///
     /// # Errors
-    /// [`Error::Config`] if something else is there, another study included.
-    pub fn join(grid: Grid, folder: &Path) -> Result<Study> {
+    /// Those of [`Grid::cell`]; [`Error::Config`] if something else is in the folder, another study included, or if
+    /// another process is at the cell; those of loading and training.
+    pub fn join(grid: Grid, folder: &Path, number: usize, means: Means, watcher: &mut dyn Watcher) -> Result<Study> {
+        let cell = grid.cell(number)?;
+        let mut shelf = Shelf::default();
+        // Asked first: what another process puts there in between is the grid, and then its cells.
+        let free = files::check_free(Some(folder));
         if !Grid::is_in(folder) {
-            // Another process may be doing just the same.
-            files::check_free(Some(folder))?;
+            free?;
+            shelf.load(&[&cell.config.data], means.cache, watcher)?;
             std::fs::create_dir_all(folder).map_err(Error::io("cannot create", folder))?;
-            grid.write(folder)?;
+            if !Grid::is_in(folder) {
+                grid.write(folder)?;
+            }
         }
         let study = Study::open(folder)?;
         if study.grid != grid {
             let message = format!("{}: a study with other settings; name another --out", folder.display());
             return Err(Error::Config(message));
+        }
+        study.train(number..number + 1, &mut shelf, means, watcher)?;
+        if !study.is_finished(cell) {
+            return Err(Error::Config(format!("cell {number}, {}: another process is at it", cell.name)));
         }
         Ok(study)
     }
@@ -175,21 +203,10 @@ impl Study {
         self.train(0..self.grid.cells.len(), &mut Shelf::default(), means, watcher)
     }
 
-    /// Trains cell `number`, from 0, unless it is finished.
-    ///
-    /// # Errors
-    /// Those of [`Grid::cell`]; [`Error::Config`] if another process is at it; those of loading and training.
-    pub fn train_cell(&self, number: usize, means: Means, watcher: &mut dyn Watcher) -> Result<()> {
-        let cell = self.grid.cell(number)?;
-        self.train(number..number + 1, &mut Shelf::default(), means, watcher)?;
-        if results::is_finished(&self.folder_of(cell)) {
-            Ok(())
-        } else {
-            Err(Error::Config(format!("cell {number}, {}: another process is at it", cell.name)))
-        }
-    }
-
     /// Trains those of the cells `numbers` that are not finished and that no other process is at.
+    ///
+    /// A cell that cannot be trained (its data are none, it diverges) keeps no other from it; the first such error comes
+    /// at the end, after the tables of what did finish.
     fn train(
         &self,
         numbers: std::ops::Range<usize>,
@@ -197,6 +214,7 @@ impl Study {
         means: Means,
         watcher: &mut dyn Watcher,
     ) -> Result<()> {
+        let mut failed: Option<Error> = None;
         for number in numbers.clone() {
             let mut taken = match self.take(number)? {
                 Claim::Ours(taken) => vec![taken],
@@ -216,21 +234,39 @@ impl Study {
             }
             let others = (number + 1..numbers.end).map(|other| &self.grid.cells[other]);
             let others = others.filter(|cell| taken.iter().all(|taken| taken.cell != *cell) && !self.is_finished(cell));
-            let ahead = others.map(|cell| work(&cell.config)).sum::<f64>() / taken.len() as f64;
+            let others: Vec<f64> = others.map(|cell| work(&cell.config)).collect();
+            let ahead = others.iter().sum::<f64>() / taken.len() as f64;
             let done = self.train_taken(&taken, ahead, shelf, means, watcher);
             let folders: Vec<PathBuf> = taken.iter().map(|taken| taken.folder.clone()).collect();
+            let names: Vec<&str> = taken.iter().map(|taken| taken.cell.name.as_str()).collect();
             drop(taken); // and with it the lock's file in each folder
             if done.is_err() {
                 folders.iter().for_each(|folder| results::discard(folder));
             }
             // What finished beside a cell that failed is kept too.
-            let written = self.runs().and_then(|runs| match runs.is_empty() && done.is_err() {
+            let written = match done.is_err() && self.is_fresh() {
                 true => Ok(()),
-                false => self.write_results(&runs),
-            });
-            done.map_err(|error| self.resumable(error)).and(written)?;
+                false => self.runs().and_then(|runs| self.write_results(&runs)),
+            };
+            match done.map_err(|error| self.resumable(error, means.again)) {
+                Ok(()) => written?,
+                Err(error) if is_of_cell(&error) && (failed.is_some() || !others.is_empty()) => {
+                    watcher.note(&format!("{}: {}; left undone", names.join(", "), error.one_line()));
+                    failed.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), |error| {
+            // there may be nothing to collect, and it is the first error that a person should know of
+            let _ = self.collect();
+            Err(error)
+        })
+    }
+
+    /// Whether no cell is finished.
+    fn is_fresh(&self) -> bool {
+        self.grid.cells.iter().all(|cell| !self.is_finished(cell))
     }
 
     fn is_finished(&self, cell: &Cell) -> bool {
@@ -243,9 +279,12 @@ impl Study {
         let folder = self.folder_of(cell);
         std::fs::create_dir_all(&folder).map_err(Error::io("cannot create", &folder))?;
         let Some(lock) = Lock::take(&folder)? else { return Ok(Claim::Elsewhere) };
-        files::sweep(&folder);
+        files::sweep(&folder, Duration::ZERO);
         Ok(match results::is_finished(&folder) {
-            true => Claim::Finished,
+            true => {
+                results::remove_state(&folder)?;
+                Claim::Finished
+            }
             false => Claim::Ours(Taken { number, cell, folder, _lock: lock }),
         })
     }
@@ -293,20 +332,20 @@ impl Study {
     }
 
     /// `error`, with how to go on if the training was interrupted.
-    fn resumable(&self, error: Error) -> Error {
+    fn resumable(&self, error: Error, again: &str) -> Error {
         match error {
             Error::Interrupted(what) => {
                 let folder = self.folder.display();
-                Error::Interrupted(format!("{what}; go on with: genregrad reproduce --resume {folder}"))
+                Error::Interrupted(format!("{what}; go on with: genregrad reproduce --resume {folder}{again}"))
             }
             error => error,
         }
     }
 
-    /// Writes `results.json`: every finished run.
+    /// Writes `results.json`.
     fn write_results(&self, runs: &[Run]) -> Result<()> {
-        let results: Vec<&Results> = runs.iter().map(|run| &run.results).collect();
-        files::replace_json(&self.folder.join("results.json"), &results)
+        let finished = Finished { runs: runs.iter().map(|run| &run.results).collect(), baselines: self.baselines()? };
+        files::replace_json(&self.folder.join("results.json"), &finished)
     }
 
     /// Removes the folder if nothing came of it.
@@ -324,6 +363,14 @@ impl Study {
     pub fn runs(&self) -> Result<Vec<Run>> {
         let finished = self.finished(Method::Net).map(|(_, folder)| results::read_all(&folder));
         Ok(finished.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// The finished baselines, in the grid's order.
+    ///
+    /// # Errors
+    /// Their files cannot be read or are damaged.
+    pub fn baselines(&self) -> Result<Vec<baseline::Results>> {
+        self.finished(Method::Mixtures).map(|(_, folder)| baseline_in(&folder)).collect()
     }
 
     /// The finished cells of one method, with their folders.
@@ -344,11 +391,12 @@ impl Study {
     /// # Errors
     /// [`Error::Config`] if nothing is finished; those of reading and of the disk.
     pub fn collect(&self) -> Result<Vec<Section>> {
-        let runs = self.runs()?;
-        if runs.is_empty() && self.finished(Method::Mixtures).next().is_none() {
+        files::sweep(&self.folder, ABANDONED);
+        if self.is_fresh() {
             let message = format!("{}: no cell is finished; go on with --resume", self.folder.display());
             return Err(Error::Config(message));
         }
+        let runs = self.runs()?;
         let mut sections = Vec::new();
         for listed in &self.grid.tables {
             let is_in = |run: &&Run| {
@@ -357,8 +405,7 @@ impl Study {
             };
             let runs: Vec<Run> = runs.iter().filter(is_in).cloned().collect();
             let baselines = self.finished(Method::Mixtures).filter(|(cell, _)| listed.cells.contains(&cell.name));
-            let baselines = baselines.map(|(_, folder)| files::read_json(&folder.join("results.json")));
-            let baselines = baselines.collect::<Result<Vec<_>>>()?;
+            let baselines = baselines.map(|(_, folder)| baseline_in(&folder)).collect::<Result<Vec<_>>>()?;
             if !runs.is_empty() || !baselines.is_empty() {
                 sections.push(Section { title: listed.table.title().to_string(), runs, baselines });
             }
@@ -384,13 +431,25 @@ struct Taken<'s> {
     _lock: Lock,
 }
 
+/// Whether `error` is of one cell alone: its data are none, or its training went wrong. Others may do better then; the
+/// disk, the device and a person who interrupts stop them all.
+fn is_of_cell(error: &Error) -> bool {
+    matches!(error, Error::Data { .. } | Error::Audio { .. } | Error::Training(_) | Error::Config(_))
+}
+
+/// The results of the baseline in `folder`.
+fn baseline_in(folder: &Path) -> Result<baseline::Results> {
+    files::read_json(&folder.join("results.json"))
+}
+
 /// Fits the baseline and writes its results into `folder`.
 fn mixtures(folder: &Path, config: &Config, dataset: &Dataset) -> Result<()> {
     let (started, settings) = (Instant::now(), baseline::Settings::default());
     let Evaluation { accuracies, confusion, tracks, .. } = baseline::fit(dataset, &settings, config.seed)?.evaluation;
     let (seed, split, data) = (config.seed, config.data.split, DataSummary::of(dataset));
+    let fold = (config.data.folds > 0).then_some(config.data.fold);
     let seconds = started.elapsed().as_secs_f64();
-    let results = baseline::Results { settings, seed, split, data, accuracies, confusion, tracks, seconds };
+    let results = baseline::Results { settings, seed, split, fold, data, accuracies, confusion, tracks, seconds };
     files::replace_json(&folder.join("results.json"), &results)
 }
 

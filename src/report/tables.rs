@@ -17,7 +17,7 @@ use super::published::{self, Value};
 use super::stats::{Paired, difference, mean_sd};
 use super::{
     SYNTHETIC, Section, clean, counted, data_label, data_labels, experiment, group_names, groups, is_augmented, labels,
-    last_runs, variant,
+    last_runs, repeat, run_name, variant,
 };
 
 /// A rule below the header and nothing else: the study's tables fit eighty columns.
@@ -83,16 +83,19 @@ pub(super) fn repeats(group: &[&Run]) -> String {
     let seeds = group.iter().any(|run| run.config.seed != first.seed);
     let folds = group.iter().any(|run| run.config.data.fold != first.data.fold);
     let splits = group.iter().any(|run| run.config.data.seed != first.data.seed);
-    counted(
-        group.len(),
-        match (seeds, folds, splits) {
-            // a seed decides the split too, unless that has a seed of its own
-            (_, false, false) | (true, false, true) => "seed",
-            (false, true, false) => "fold",
-            (false, false, true) => "split",
-            _ => "run",
-        },
-    )
+    counted_repeats(group.len(), seeds, folds, splits)
+}
+
+/// `n` of what varies: seeds, folds, or splits.
+fn counted_repeats(n: usize, seeds: bool, folds: bool, splits: bool) -> String {
+    let what = match (seeds, folds, splits) {
+        // a seed decides the split too, unless that has a seed of its own
+        (_, false, false) | (true, false, true) => "seed",
+        (false, true, false) => "fold",
+        (false, false, true) => "split",
+        _ => "run",
+    };
+    counted(n, what)
 }
 
 /// One of the accuracies of every run of a group.
@@ -513,12 +516,10 @@ pub(super) fn confusion_grid(results: &Results) -> Grid {
 
 /// What a confusion matrix shows: `deep, preset report, 20 epochs, seed 1, synthetic corpus`, then how to read it.
 pub(super) fn confusion_caption(run: &Run) -> String {
-    let Results { epochs, seed, data, .. } = &run.results;
     format!(
-        "{}, {}, seed {seed}, {}: truth on the left, predictions by max (largest sum of logits) along the top, in tracks",
-        variant(run),
-        counted(*epochs as usize, "epoch"),
-        data_label(data)
+        "{}, {}: truth on the left, predictions by max (largest sum of logits) along the top, in tracks",
+        run_name(run),
+        data_label(&run.results.data)
     )
 }
 
@@ -571,12 +572,15 @@ fn baselines_grid(baselines: &[baseline::Results]) -> Grid {
         let over = |pick: fn(&Accuracies) -> f64| {
             shown(mean_sd(&group.iter().map(|results| pick(&results.accuracies)).collect::<Vec<_>>()))
         };
+        let varies = |same: fn(&baseline::Results, &baseline::Results) -> bool| group.iter().any(|r| !same(r, first));
+        let (seeds, folds) = (varies(|a, b| a.seed == b.seed), varies(|a, b| a.fold == b.fold));
+        let repeats = counted_repeats(group.len(), seeds, folds, false);
         let split = first.split.to_possible_value().map_or(String::new(), |value| value.get_name().to_string());
         grid.rows.push(vec![
             format!("MFCC, {} Gaussians a genre", first.settings.components),
             data_label(&first.data),
             split,
-            counted(group.len(), "seed"),
+            repeats,
             over(|a| a.raw),
             over(|a| a.max),
             over(|a| a.max_probabilities),
@@ -610,8 +614,8 @@ pub fn document(sections: &[Section]) -> String {
         text += &format!("\n## {}\n\n{}", escape(&section.title), section_markdown(section));
     }
     for run in &runs {
-        let Results { seed, device, parameters, seconds, .. } = &run.results;
-        text += &format!("\n## {}, seed {seed}\n\n", escape(&variant(run)));
+        let Results { device, parameters, seconds, .. } = &run.results;
+        text += &format!("\n## {}, {}\n\n", escape(&variant(run)), repeat(run));
         if run.results.data.synthetic {
             text += &format!("{SYNTHETIC}\n\n");
         }

@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 
 use super::fit::Epoch;
 
+/// The event file within the run's folder.
+pub(super) const FILE: &str = "events.out.tfevents.genregrad";
+
 /// An event file that is being written.
 pub(super) struct Events {
     path: PathBuf,
@@ -24,7 +27,7 @@ impl Events {
     /// # Errors
     /// [`Error::Io`] if the disk refuses.
     pub(super) fn start(folder: &Path, epochs: &[Epoch]) -> Result<Self> {
-        let path = folder.join("events.out.tfevents.genregrad");
+        let path = folder.join(FILE);
         let file = File::create(&path).map_err(Error::io("cannot write", &path))?;
         let writer = RecordWriter::from_writer(file).map_err(failed(&path))?;
         let mut events = Events { path, writer };

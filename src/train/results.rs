@@ -17,7 +17,7 @@ use crate::models::Architecture;
 use super::checkpoint;
 use super::config::{Config, Preset};
 use super::evaluate::{Accuracies, Evaluation, TrackPrediction};
-use super::events::Events;
+use super::events::{self, Events};
 use super::fit::{self, Epoch, Keeper, Observer, Options, Outcome, Trainer};
 use super::state::State;
 
@@ -202,16 +202,16 @@ impl Keeper for Saving<'_> {
 }
 
 impl Saving<'_> {
-    /// Writes what a table needs of `outcome`, the results last.
+    /// Writes what a table needs of `outcome`: of a milestone the results too, of the end the weights.
     fn write(&self, outcome: &Outcome, milestone: Option<u32>) -> Result<Results> {
         let results = Results::new(self.config, self.dataset, outcome, self.device);
         let path = |name, extension| self.folder.join(file_name(name, milestone, extension));
         write_segments(&path("segments", "csv"), self.dataset, &outcome.logits)?;
         write_confusion(&path("confusion", "csv"), &results)?;
-        if milestone.is_none() {
-            checkpoint::write(&self.folder.join(CHECKPOINT), &outcome.params)?;
+        match milestone {
+            None => checkpoint::write(&self.folder.join(CHECKPOINT), &outcome.params)?,
+            Some(_) => files::replace_json(&path("results", "json"), &results)?,
         }
-        files::replace_json(&path("results", "json"), &results)?;
         Ok(results)
     }
 }
@@ -240,7 +240,8 @@ impl Default for Saves {
 /// Trains one net, for which `trainer` was made, into the (existing) `folder`, from the state that an earlier attempt
 /// left there, if any; `device` is the name of what it runs on.
 ///
-/// The curve is saved after every epoch, the state now and then and when `observer` stops the training.
+/// The curve is saved after every epoch, the state now and then and when `observer` stops the training. The run is not
+/// finished before [`finish`] says so.
 ///
 /// # Errors
 /// Those of [`fit::fit`]; [`Error::Data`] if the folder is that of another run or its state is damaged.
@@ -274,11 +275,28 @@ pub fn train(
     let mut saving = Saving { folder, config, dataset, device, save_every, saved, events, inner: observer };
     let outcome = fit::fit(trainer, config, dataset, options, state.as_ref(), &mut saving)?;
     let results = saving.write(&outcome, None)?;
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("cannot remove", &path)(error)),
-        _ => {}
-    }
     Ok(Run { folder: folder.to_path_buf(), config: config.clone(), results, epochs: outcome.epochs, earlier: false })
+}
+
+/// Writes `results.json` of a run whose other files are all there, and removes its state.
+///
+/// # Errors
+/// [`Error::Io`] if the disk refuses.
+pub fn finish(run: &Run) -> Result<()> {
+    files::replace_json(&run.folder.join(RESULTS), &run.results)?;
+    remove_state(&run.folder)
+}
+
+/// Removes the state of a finished run, if it is still there.
+///
+/// # Errors
+/// [`Error::Io`] if the disk refuses.
+pub fn remove_state(folder: &Path) -> Result<()> {
+    let path = folder.join(STATE);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("cannot remove", &path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Whether `folder` holds a finished run.
@@ -294,7 +312,15 @@ pub fn has_state(folder: &Path) -> bool {
 /// Removes a run that came to nothing: one without a state or results.
 pub fn discard(folder: &Path) {
     if !is_finished(folder) && !has_state(folder) {
-        [RUN, METRICS].iter().for_each(|name| drop(std::fs::remove_file(folder.join(name))));
+        let of_milestone =
+            |name: &str| ["results-", "segments-", "confusion-"].iter().any(|stem| name.starts_with(stem));
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if [RUN, METRICS, events::FILE].contains(&&*name) || of_milestone(&name) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
         files::discard(folder);
     }
 }
@@ -324,7 +350,11 @@ pub fn read(folder: &Path) -> Result<Run> {
         return Err(Error::Config(message));
     }
     if !is_finished(folder) {
-        return Err(Error::data(folder, "not a finished run (it has no results.json); train again with its run.toml"));
+        let what = match has_state(folder) {
+            true => "go on with train --resume, or with reproduce --resume of its study",
+            false => "train again with its run.toml",
+        };
+        return Err(Error::data(folder, format!("not a finished run (it has no results.json); {what}")));
     }
     let path = folder.join(METRICS);
     let file = std::fs::File::open(&path).map_err(Error::io("cannot read", &path))?;
