@@ -13,7 +13,8 @@ pub type Grads = Vec<(Var, Var)>;
 /// Appends to `tape` the nodes that compute the gradient of the scalar `loss` with respect to every parameter.
 ///
 /// # Errors
-/// [`Error::Shape`] if `loss` is not one number, or if an operation on the way has no gradient.
+/// [`Error::Shape`] if `loss` is not one number, or if it depends on a parameter by a way that has no gradient: an
+/// operation without one, or another output than an operation's first.
 pub fn backward(tape: &mut Tape, loss: Var) -> Result<Grads> {
     if tape.shape(loss).len() != 1 {
         return Err(Error::shape("backward", format!("expected a scalar loss, got {}", tape.shape(loss))));
@@ -31,14 +32,18 @@ pub fn backward(tape: &mut Tape, loss: Var) -> Result<Grads> {
     grads[loss.0] = Some(ops::fill(tape, tape.shape(loss).clone(), 1.0)?);
     for node in forward.iter().rev() {
         let needed: Vec<bool> = node.reads.iter().map(|var| needs[var.0]).collect();
-        if grads[node.writes[0].0].is_none() || !needed.contains(&true) {
+        if !needed.contains(&true) {
             continue;
         }
+        if node.writes[1..].iter().any(|var| grads[var.0].is_some()) {
+            return Err(Error::shape(node.op.name(), "the loss depends on an output that has no gradient"));
+        }
+        let Some(grad_output) = grads[node.writes[0].0] else { continue };
         let mut gradient = Gradient {
             tape,
             reads: node.reads.clone(),
             writes: node.writes.clone(),
-            grad_writes: node.writes.iter().map(|var| grads[var.0]).collect(),
+            grad_output,
             grad_reads: vec![None; needed.len()],
             needed,
         };
@@ -53,4 +58,32 @@ pub fn backward(tape: &mut Tape, loss: Var) -> Result<Grads> {
         }
     }
     Ok(tape.vars(Source::Param).filter_map(|var| grads.get(var.0).copied().flatten().map(|grad| (var, grad))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A gradient that cannot be had is refused, not left out.
+    #[test]
+    fn a_loss_that_depends_on_what_has_no_gradient_is_refused() {
+        let record = |loss: fn(&mut Tape, ops::Classification) -> Result<Var>| {
+            let mut tape = Tape::new();
+            let (x, y) = (tape.input("x", [4, 2]), tape.labels(4));
+            let (weight, bias) = (tape.param("weight", [3, 2]), tape.param("bias", [3]));
+            let logits = ops::dense(&mut tape, x, weight, bias)?;
+            let classification = ops::softmax_cross_entropy(&mut tape, logits, y)?;
+            let loss = loss(&mut tape, classification)?;
+            backward(&mut tape, loss).map(|grads| grads.len())
+        };
+        assert_eq!(record(|_, found| Ok(found.loss)).unwrap(), 2);
+        let error = record(|tape, found| {
+            let penalty = ops::l1_penalty(tape, found.probabilities, 1.0)?;
+            ops::add(tape, found.loss, penalty)
+        });
+        let said = error.unwrap_err().to_string();
+        assert_eq!(said, "softmax_cross_entropy: the loss depends on an output that has no gradient");
+        let error = record(|tape, found| ops::accumulate(tape, "total", found.loss));
+        assert!(error.unwrap_err().to_string().starts_with("accumulate: a running sum is no part of a loss"));
+    }
 }

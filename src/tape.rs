@@ -317,7 +317,7 @@ pub struct Gradient<'t> {
     pub tape: &'t mut Tape,
     pub(crate) reads: Vec<Var>,
     pub(crate) writes: Vec<Var>,
-    pub(crate) grad_writes: Vec<Option<Var>>,
+    pub(crate) grad_output: Var,
     pub(crate) needed: Vec<bool>,
     pub(crate) grad_reads: Vec<Option<Var>>,
 }
@@ -333,9 +333,10 @@ impl Gradient<'_> {
         self.writes[i]
     }
 
-    /// The gradient of the loss with respect to output 0 (the walk skips nodes without one).
+    /// The gradient of the loss with respect to output 0 (the walk skips nodes without one, and refuses a loss that
+    /// depends on any other output).
     pub fn grad_output(&self) -> Var {
-        self.grad_writes[0].unwrap_or_else(|| unreachable!("the walk visits only nodes whose output 0 has a gradient"))
+        self.grad_output
     }
 
     /// True if somebody needs the gradient of input `i`.

@@ -1,7 +1,7 @@
 //! Running sum of a scalar over the steps, kept on the device: `total += x`. The host resets and reads it once an epoch.
 
 use super::expect;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::shader;
 use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
@@ -46,7 +46,7 @@ impl Op for Accumulate {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        Ok(()) // a metric, not part of the loss
+        Err(Error::shape(self.name(), "a running sum is no part of a loss: it has no gradient"))
     }
 }
 

@@ -21,7 +21,7 @@ use super::add::Add;
 use super::kernels::{self, Kernel, LANES, Plain, Vector};
 use super::l1_penalty::{self, L1};
 use super::{CHUNK, dense_update, expect};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::shader;
 use crate::tape::{Bind, Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step, Tape, Var};
 use crate::tensor::Shape;
@@ -147,27 +147,21 @@ pub fn adam(tape: &mut Tape, settings: Adam, grads: &[(Var, Var)]) -> Result<()>
         let (shape, name) = (tape.shape(param).clone(), tape.values()[param.index()].name.clone());
         let m = tape.state(&format!("{name}.m"), shape.clone());
         let v = tape.state(&format!("{name}.v"), shape.clone());
-        tape.update(Update { shape, settings }, &[grad], &[param, m, v])?;
+        tape.update(Update { shape, settings, lambda: None }, &[grad], &[param, m, v])?;
     }
     Ok(())
 }
 
+/// Adam on the gradient, or, where fused with the L1 penalty's, on `grad + lambda sign(parameter) grad_penalty`.
 #[derive(Clone, Debug)]
 struct Update {
     shape: Shape,
     settings: Adam,
+    /// The weight of the L1 penalty, if there is one.
+    lambda: Option<f64>,
 }
 
 impl Update {
-    fn chunks(&self, grad: &[f32], penalty: f32, write: &mut [&mut [f32]], step: &Step) {
-        let [param, m, v] = write else { unreachable!("adam updates three arrays") };
-        let rates = self.settings.rates(step);
-        let chunks = param.par_chunks_mut(CHUNK).zip(m.par_chunks_mut(CHUNK)).zip(v.par_chunks_mut(CHUNK));
-        chunks.zip(grad.par_chunks(CHUNK)).for_each(|(((param, m), v), grad)| {
-            kernels::run(Piece { param, m, v, grad, penalty, rates, ahead: |_| () });
-        });
-    }
-
     fn constants(&self) -> Vec<(&'static str, f64)> {
         let mut constants = self.settings.constants();
         constants.push(("len", self.shape.len() as f64));
@@ -207,11 +201,15 @@ fn origin(around: &Neighbours, adam: usize) -> Origin {
 
 impl Op for Update {
     fn name(&self) -> &'static str {
-        "adam"
+        if self.lambda.is_some() { "adam.penalised" } else { "adam" }
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("grad", self.shape.clone())])?;
+        let mut expected = vec![("grad", self.shape.clone())];
+        if self.lambda.is_some() {
+            expected.push(("grad_penalty", [1].into()));
+        }
+        expect(self.name(), inputs, &expected)?;
         Ok(vec![self.shape.clone(); 3])
     }
 
@@ -221,17 +219,31 @@ impl Op for Update {
 
     fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step) {
         let [param, m, v] = write else { unreachable!("adam updates three arrays") };
+        let penalty = self.lambda.map_or(0.0, |lambda| lambda * read[1][0]);
         for (i, &g) in read[0].iter().enumerate() {
+            let g = g + l1_penalty::slope(penalty, param[i]);
             self.settings.reference(&mut param[i], &mut m[i], &mut v[i], g, step);
         }
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], step: &Step) {
-        self.chunks(read[0], 0.0, write, step);
+        let [param, m, v] = write else { unreachable!("adam updates three arrays") };
+        let rates = self.settings.rates(step);
+        let penalty = self.lambda.map_or(0.0, |lambda| lambda as f32 * read[1][0]);
+        let chunks = param.par_chunks_mut(CHUNK).zip(m.par_chunks_mut(CHUNK)).zip(v.par_chunks_mut(CHUNK));
+        chunks.zip(read[0].par_chunks(CHUNK)).for_each(|(((param, m), v), grad)| {
+            kernels::run(Piece { param, m, v, grad, penalty, rates, ahead: |_| () });
+        });
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        vec![Dispatch::linear(shader!("adam.wgsl"), "update", self.constants(), self.shape.len())]
+        let (mut constants, len) = (self.constants(), self.shape.len());
+        let Some(lambda) = self.lambda else {
+            return vec![Dispatch::linear(shader!("adam.wgsl"), "update", constants, len)];
+        };
+        constants.push(("lambda", lambda));
+        let update = Dispatch::linear(shader!("adam.wgsl"), "update_penalised", constants, len);
+        vec![update.binding([Bind::Read(0), Bind::Write(0), Bind::Write(1), Bind::Write(2), Bind::Read(1)])]
     }
 
     fn elementwise(&self) -> bool {
@@ -247,7 +259,7 @@ impl Op for Update {
             if [origin.grad, grad].into_iter().any(|var| around.writer(var).is_some_and(|writer| writer > add)) {
                 return None;
             }
-            let op = Penalised { update: self.clone(), lambda };
+            let op = Update { lambda: Some(lambda), ..self.clone() };
             let writes = around.node(around.number).writes.clone();
             let node = Node { op: Arc::new(op), reads: vec![origin.grad, grad], writes };
             Some(Fusion { removed: vec![l1, add, around.number], added: vec![(around.number, node)] })
@@ -255,56 +267,7 @@ impl Op for Update {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        Ok(()) // it comes after the loss
-    }
-}
-
-/// Adam on `grad + lambda sign(parameter) grad_penalty`.
-#[derive(Debug)]
-struct Penalised {
-    update: Update,
-    lambda: f64,
-}
-
-impl Op for Penalised {
-    fn name(&self) -> &'static str {
-        "adam.penalised"
-    }
-
-    fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("grad", self.update.shape.clone()), ("grad_penalty", [1].into())])?;
-        Ok(vec![self.update.shape.clone(); 3])
-    }
-
-    fn in_place(&self) -> bool {
-        true
-    }
-
-    fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step) {
-        let [param, m, v] = write else { unreachable!("adam updates three arrays") };
-        for (i, &g) in read[0].iter().enumerate() {
-            let g = g + l1_penalty::slope(self.lambda * read[1][0], param[i]);
-            self.update.settings.reference(&mut param[i], &mut m[i], &mut v[i], g, step);
-        }
-    }
-
-    fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], step: &Step) {
-        self.update.chunks(read[0], self.lambda as f32 * read[1][0], write, step);
-    }
-
-    fn gpu(&self) -> Vec<Dispatch> {
-        let mut constants = self.update.constants();
-        constants.push(("lambda", self.lambda));
-        let update = Dispatch::linear(shader!("adam.wgsl"), "update_penalised", constants, self.update.shape.len());
-        vec![update.binding([Bind::Read(0), Bind::Write(0), Bind::Write(1), Bind::Write(2), Bind::Read(1)])]
-    }
-
-    fn elementwise(&self) -> bool {
-        true
-    }
-
-    fn backward(&self, _: &mut Gradient) -> Result<()> {
-        Ok(()) // it comes after the loss
+        Err(Error::shape(self.name(), "an update is no part of a loss: it has no gradient"))
     }
 }
 
@@ -314,7 +277,7 @@ mod tests {
 
     #[test]
     fn the_first_step_is_the_learning_rate_against_the_gradient() {
-        let op = Update { shape: [3].into(), settings: Adam::default() };
+        let op = Update { shape: [3].into(), settings: Adam::default(), lambda: None };
         let (mut param, mut m, mut v) = ([1.0f32; 3], [0.0f32; 3], [0.0f32; 3]);
         let step = Step::new(1, 0, 0.1, (0.9, 0.999));
         op.cpu(&[&[5.0, -0.01, 0.0]], &mut [&mut param, &mut m, &mut v], &step);
@@ -330,7 +293,7 @@ mod tests {
     #[test]
     fn a_penalty_pulls_towards_zero() {
         // Gradient 1 and penalty 0.5 * 4 = 2 on either side of zero: 3, -1 and, at zero, 1.
-        let op = Penalised { update: Update { shape: [3].into(), settings: Adam::default() }, lambda: 0.5 };
+        let op = Update { shape: [3].into(), settings: Adam::default(), lambda: Some(0.5) };
         let (mut param, mut m, mut v) = ([1.0f32, -1.0, 0.0], [0.0f32; 3], [0.0f32; 3]);
         op.cpu(&[&[1.0; 3], &[4.0]], &mut [&mut param, &mut m, &mut v], &Step::new(1, 0, 0.1, (0.9, 0.999)));
         for (got, expected) in param.iter().zip([0.9, -0.9, -0.1]).chain(m.iter().zip([0.3, -0.1, 0.1])) {

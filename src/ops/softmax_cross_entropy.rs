@@ -22,7 +22,7 @@ use crate::tensor::Shape;
 pub struct Classification {
     /// Mean cross-entropy, `[1]`, in nats.
     pub loss: Var,
-    /// Softmax of the logits, `[N, K]`.
+    /// Softmax of the logits, `[N, K]`, to be read: a loss that depends on it has no gradient.
     pub probabilities: Var,
     /// Number of rows classified correctly, `[1]`.
     pub correct: Var,
