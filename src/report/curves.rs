@@ -82,10 +82,10 @@ pub fn training_curves(runs: &[Run]) -> Result<String> {
                 1 => format!(", seed {seed}"),
                 _ => format!(", mean of {} (thin: each)", repeats(&runs)),
             };
-            // More groups than colours: the same again, paler.
-            let pale = |c: u8| if k < PALETTE.len() { c } else { c / 2 + 120 };
+            // More groups than colours: the same again, paler, then darker.
+            let shade = |c: u8| [c, c / 2 + 120, c / 2][k / PALETTE.len() % 3];
             let RGBColor(r, g, b) = PALETTE[k % PALETTE.len()];
-            Curve { name, colour: RGBColor(pale(r), pale(g), pale(b)), runs }
+            Curve { name, colour: RGBColor(shade(r), shade(g), shade(b)), runs }
         })
         .collect();
     let synthetic = runs.iter().any(|run| run.results.data.synthetic);

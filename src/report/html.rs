@@ -144,19 +144,28 @@ fn weight(segment: &sound::Segment) -> usize {
     (wav + 6 * segment.spectrogram.len()) / 3 * 4
 }
 
+/// A section's heading and its training curves.
+fn figure_of(section: &Section) -> Result<(String, String)> {
+    let curves = curves::training_curves(&last_runs(std::slice::from_ref(section)))?;
+    Ok((section.title.clone(), curves))
+}
+
 /// The page of `sections`, with the tracks of `listening`, which is of their [`last_runs`].
 ///
 /// # Errors
 /// Those of the pictures: no runs, damaged results.
 pub fn page(sections: &[Section], listening: &[Listening]) -> Result<String> {
     let runs = &last_runs(sections)[..];
+    if runs.is_empty() {
+        return Err(Error::Config("report.html: expected one finished run or more, got none".to_string()));
+    }
     let unmade = |error: minijinja::Error| Error::Config(format!("report.html: {error:#}"));
     let page = Page {
         title: format!("Results on {}", clean(&data_labels(runs), 80)),
         synthetic: runs.iter().any(|run| run.results.data.synthetic).then_some(SYNTHETIC),
         version: env!("CARGO_PKG_VERSION"),
         sections: sections.iter().map(|section| (section.title.clone(), tables::parts(section))).collect(),
-        curves: curves::training_curves(runs)?,
+        curves: sections.iter().filter(|section| !section.runs.is_empty()).map(figure_of).collect::<Result<_>>()?,
         runs: runs.iter().enumerate().map(|(k, run)| shown_run(k, run, runs.len())).collect::<Result<_>>()?,
         listening: listening.iter().map(|listening| shown_listening(runs, listening)).collect::<Result<_>>()?,
     };
@@ -177,8 +186,8 @@ struct Page {
     version: &'static str,
     /// Headings and tables.
     sections: Vec<(String, Vec<Part>)>,
-    /// An SVG.
-    curves: String,
+    /// A table's heading and an SVG: few enough lines in each to tell them apart.
+    curves: Vec<(String, String)>,
     runs: Vec<ShownRun>,
     listening: Vec<ShownListening>,
 }

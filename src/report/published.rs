@@ -11,8 +11,6 @@ use self::Experiment::{Augmentation, Cqt, CqtExp, Exp, Replication};
 pub const REPORT_REPLICATION: &str = "report, section VII";
 /// The same, the table of section X.C.
 pub const REPORT_IMPROVEMENTS: &str = "report, section X.C";
-/// The same, figure 7.
-pub const REPORT_CONFUSION: &str = "report, figure 7";
 /// Schindler, Lidy and Rauber: *Comparing shallow versus deep neural network architectures for automatic music genre
 /// classification*, 2016, table 2; mean and standard deviation over four folds.
 pub const PAPER: &str = "paper, table 2";
