@@ -2,7 +2,7 @@
 //   grad_weight[o, c, r, s] = sum over the gradients g of channel o, at (image, i, j), of g input[image, c, i + r - top, j + s - left]
 //   grad_bias[o]            = sum of the gradients of channel o
 // The gradients are those of a pool's windows, each at its winner (`winners`), or those of every place of the map
-// (`places`). Those that are zero, as most are behind a ReLU, cost nothing.
+// (`places`). Those that are zero, as behind a ReLU, cost nothing.
 //
 // Each net's arrays lie behind those of the one before. Two stages: a workgroup of net z (channel o, slice, block of taps)
 // owns `threads` units of 4 taps each and sums them over its slice of the gradients, all the net's images' end to end,

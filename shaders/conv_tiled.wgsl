@@ -9,7 +9,8 @@
 // for the 4 channels of its group: 16 sums in registers. In stages the workgroup copies `channels` planes' patches and
 // `kernel_rows` rows of their kernels to workgroup memory; then each step down a kernel column costs a thread one number
 // of the patch and four of the kernel for 16 multiply-adds. Neighbouring threads read neighbouring numbers, and the
-// kernel's are the same for all threads of a group. Sums run over c, then s, then r, in one order.
+// kernel's are the same for all threads of a group. Within a stage sums run over c, then s, then r; always in
+// one order.
 
 override n: u32 = 1u;          // images of a net
 override c_in: u32 = 1u;       // planes

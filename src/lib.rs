@@ -25,11 +25,12 @@
 //! # A reading order
 //!
 //! 1. [`tape`]: what a program is. Print one: `println!("{tape}")`.
-//! 2. `src/ops/leaky_relu.rs` and `shaders/leaky_relu.wgsl`: an operation, the smallest one, everywhere that it exists.
+//! 2. `src/ops/leaky_relu.rs` and `shaders/leaky_relu.wgsl`: a small operation, everywhere that it exists.
 //! 3. [`autodiff`]: the reverse walk, sixty lines.
 //! 4. [`mod@ops`], then [`ops::dense`](mod@ops::dense), [`ops::conv2d`](mod@ops::conv2d), [`ops::adam`](mod@ops::adam): the equations.
 //! 5. [`run`]: the three executors (CPU, GPU, f64), each a loop over the nodes; [`run::fuse`], and what it makes of a net:
-//!    `src/ops/conv_block.rs`, `src/ops/spectral.rs`, `src/ops/dense_update.rs`.
+//!    `src/ops/conv_block.rs`, `src/ops/spectral.rs`, `src/ops/dense_update.rs`, all written in what `src/ops/kernels/simd.rs`,
+//!    `src/ops/fft.rs` and `src/ops/pool.rs` provide.
 //! 6. [`models`] and [`train::program`]: the two nets, and a whole training step as one program.
 //! 7. [`audio::mel`], [`audio::cqt`]: from sound to what the nets see; [`data`]: from a folder of tracks to batches.
 //! 8. [`train`], [`baseline`], [`experiments`], [`report`]: the study.
@@ -43,7 +44,7 @@
 //! use genregrad::{autodiff, nn, ops};
 //!
 //! # fn main() -> genregrad::error::Result<()> {
-//! // Recorded once: two points, a line between them.
+//! // Recorded once: four points of two classes, a line between them.
 //! let mut tape = Tape::new();
 //! let x = tape.input("x", [4, 2]);
 //! let y = tape.labels(4);

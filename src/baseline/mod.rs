@@ -71,7 +71,7 @@ impl Settings {
 /// A test set heard through the baseline.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// The three accuracies, the confusion matrix, and every test track.
+    /// The accuracies, the confusion matrix, and every test track.
     pub evaluation: Evaluation,
     /// `[N, classes]` of the test segments: the mean of `ln p` over a segment's frames under a class's mixture, in nats
     /// a frame. What a net's logits are to it.
@@ -92,7 +92,7 @@ pub struct Results {
     pub fold: Option<usize>,
     /// The data.
     pub data: DataSummary,
-    /// The three accuracies on the test set, percent.
+    /// The accuracies on the test set, percent.
     pub accuracies: Accuracies,
     /// `confusion[truth][predicted by max]`, in tracks.
     pub confusion: Vec<Vec<u32>>,

@@ -183,7 +183,7 @@ impl Gpu {
         &self.info
     }
 
-    /// The wgpu device, for timers and tests.
+    /// The wgpu device.
     pub fn device(&self) -> &wgpu::Device {
         &self.device
     }

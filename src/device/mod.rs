@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// One of two; `match` on it stands in [`crate::run`] only.
+/// One of two; what runs on which is decided in [`crate::run`] only.
 #[derive(Clone, Debug)]
 pub enum Device {
     /// All cores, through rayon.

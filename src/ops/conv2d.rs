@@ -115,7 +115,8 @@ impl Conv2d {
         self.c_in * self.k_h * self.k_w
     }
 
-    pub(super) fn multiply_adds(&self) -> u64 {
+    /// Multiplications and additions of the equation.
+    pub(super) fn operations(&self) -> u64 {
         let (h, w) = self.out();
         2 * (self.n * self.c_out * h * w * self.taps()) as u64
     }
@@ -144,7 +145,7 @@ impl Conv2d {
         WeightGradient::new(self, h * w, vec![])
     }
 
-    /// Calls `f(image, o, i, j, weight index, input index)` for every product of the equation, naively.
+    /// Calls `f(output index, weight index, input index)` for every product of the equation, naively.
     fn products(&self, mut f: impl FnMut(usize, usize, usize)) {
         let ((top, left), (h_out, w_out)) = (self.pad(), self.out());
         for n in 0..self.n {
@@ -427,7 +428,7 @@ impl Op for Conv2d {
     }
 
     fn flops(&self) -> u64 {
-        self.multiply_adds()
+        self.operations()
     }
 
     fn backward(&self, g: &mut Gradient) -> Result<()> {
@@ -476,7 +477,7 @@ impl Op for GradInput {
     }
 
     fn flops(&self) -> u64 {
-        self.0.multiply_adds()
+        self.0.operations()
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
@@ -537,7 +538,7 @@ impl Op for GradWeight {
     }
 
     fn flops(&self) -> u64 {
-        self.0.multiply_adds()
+        self.0.operations()
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {

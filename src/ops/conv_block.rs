@@ -111,7 +111,12 @@ impl Monotone {
 }
 
 /// Fuses a pool with the convolution before it, if nothing else sees what is between them. In a training step the
-/// gradients of the three become one node too.
+/// gradients of the three become one node too:
+///
+/// ```text
+/// conv2d, activation, max_pool2d                              ->  conv_block, in the place of max_pool2d
+/// max_pool2d.grad, activation.grad, conv2d.grad (all of them)  ->  conv_block.grad, in the place of max_pool2d.grad
+/// ```
 pub(super) fn fuse(pool: &MaxPool2d, around: &Neighbours) -> Option<Fusion> {
     let node = around.node(around.number);
     let [activated, pooled, argmax] = [node.reads[0], node.writes[0], node.writes[1]];
@@ -186,23 +191,37 @@ struct ConvBlock {
     pool: MaxPool2d,
     /// Whether `argmax` is written.
     places: bool,
-    /// The plan of [`mod@super::spectral`], where it beats the direct sums.
+    /// The plan of [`mod@super::spectral`], for kernels that are transformed in either direction.
     spectral: Option<Spectral>,
 }
 
 /// Kernels of fewer taps are faster summed directly than transformed, forwards.
-const SPECTRAL_TAPS: usize = 8;
+const FORWARD_TAPS: usize = 8;
 
-/// Where windows are larger, winners are so few that their gradients are faster summed one by one than transformed.
-const SPECTRAL_WINDOW: usize = 8;
+/// The same backwards, where two products share the transforms.
+const BACKWARD_TAPS: usize = 4;
+
+/// From this size of window on, winners are so few that their gradients are faster summed one by one than transformed.
+const DIRECT_WINDOW: usize = 8;
 
 impl ConvBlock {
     fn new(conv: Conv2d, activation: Monotone, pool: MaxPool2d) -> Self {
         let Conv2d { c_in, h, w, c_out, k_h, k_w, .. } = conv;
         let (h_out, w_out) = conv.out();
         let plan = || Spectral::new([c_in, h, w], [c_out, h_out, w_out], (k_h, k_w), conv.pad());
-        let spectral = (k_h * k_w >= 4).then(plan);
+        let spectral = (k_h * k_w >= FORWARD_TAPS.min(BACKWARD_TAPS)).then(plan);
         ConvBlock { conv, activation, pool, places: true, spectral }
+    }
+
+    /// The transforms' plan, if they are faster forwards.
+    fn transforms_forward(&self) -> Option<&Spectral> {
+        self.spectral.as_ref().filter(|_| self.conv.k_h * self.conv.k_w >= FORWARD_TAPS)
+    }
+
+    /// The transforms' plan, if they are faster backwards.
+    fn transforms_backward(&self) -> Option<&Spectral> {
+        let many = self.conv.k_h * self.conv.k_w >= BACKWARD_TAPS;
+        self.spectral.as_ref().filter(|_| many && self.pool.k_h * self.pool.k_w < DIRECT_WINDOW)
     }
 
     fn pooled(&self) -> Shape {
@@ -295,7 +314,7 @@ impl Op for ConvBlock {
     }
 
     fn flops(&self) -> u64 {
-        self.conv.multiply_adds()
+        self.conv.operations()
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
@@ -323,7 +342,7 @@ impl Places for () {
 impl ConvBlock {
     /// `out` is `pooled` and `argmax`.
     fn forward<T: Places>(&self, input: &[f32], weight: &[f32], bias: Option<&[f32]>, out: (&mut [f32], &mut [T])) {
-        let Some(plan) = self.spectral.as_ref().filter(|_| self.conv.k_h * self.conv.k_w >= SPECTRAL_TAPS) else {
+        let Some(plan) = self.transforms_forward() else {
             return self.forward_direct(input, weight, bias, out);
         };
         plan.forward(input, weight, out, self.windows(), |first, pooled, argmax: &mut [T], rows| {
@@ -592,9 +611,7 @@ impl Op for Grad {
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
         let &[grad_pooled, pooled, argmax, input, weight] = read else { unreachable!("five inputs") };
         let (grad_weight, grad_bias, grad_input) = self.parts(write);
-        if let Some(plan) =
-            self.block.spectral.as_ref().filter(|_| self.block.pool.k_h * self.block.pool.k_w < SPECTRAL_WINDOW)
-        {
+        if let Some(plan) = self.block.transforms_backward() {
             let rows = |image: usize, first: usize| self.block.grad_rows(read, image, first);
             plan.backward(input, weight, rows, grad_weight, grad_input);
             if let Some(grad_bias) = grad_bias {
@@ -686,7 +703,7 @@ mod tests {
     #[test]
     fn by_hand_with_a_negative_winner_and_a_row_left_over() {
         let conv = Conv2d { n: 1, c_in: 1, h: 3, w: 5, c_out: 1, k_h: 1, k_w: 2, padding: Padding::Valid, bias: true };
-        let pool = MaxPool2d { planes: 1, n: 1, c: 1, h: 3, w: 4, k_h: 2, k_w: 2 };
+        let pool = MaxPool2d { n: 1, c: 1, h: 3, w: 4, k_h: 2, k_w: 2 };
         let block = ConvBlock::new(conv, Monotone::LeakyRelu(0.5), pool);
         let step = Step::new(1, 0, 0.0, (0.9, 0.999));
         let x = [1.0, 0.0, 2.0, -3.0, 1.0, 0.0, -1.0, 1.0, -4.0, 0.0, 9.0, 9.0, 9.0, 9.0, 9.0];

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::kernels::simd::prefetch;
+use super::kernels::simd::{LANES, prefetch};
 use super::kernels::{self, Kernel, Mat, Vector, gemm};
 use super::l1_penalty::L1Penalty;
 use super::{expect, once, scratch};
@@ -22,14 +22,14 @@ use crate::shader;
 use crate::tape::{Bind, Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
-/// Rows of the gradient, or some of its columns, that one task handles.
+/// Rows of the weight's gradient that one task handles.
 const BLOCK: usize = 16;
+
+/// Columns of the input's gradient that one task handles.
+const INPUTS: usize = 1024;
 
 /// Rows of the weight that one task of the forward pass handles.
 const ROWS: usize = 8;
-
-/// Floats of the widest vector.
-const LANES: usize = 16;
 
 /// Elements of these rows that are worked on before the next: what the batch has beside them stays in a near cache.
 const DEPTH: usize = 512;
@@ -118,7 +118,8 @@ impl Dense {
         ]
     }
 
-    pub fn multiply_adds(&self) -> u64 {
+    /// Multiplications and additions of the equation.
+    pub fn operations(&self) -> u64 {
         2 * (self.n * self.i * self.o) as u64
     }
 
@@ -326,7 +327,7 @@ impl Op for Dense {
     }
 
     fn flops(&self) -> u64 {
-        self.multiply_adds()
+        self.operations()
     }
 
     fn fuse(&self, around: &Neighbours) -> Option<Fusion> {
@@ -337,7 +338,7 @@ impl Op for Dense {
         if around.writer(weight).is_some_and(|writer| (around.number..penalty).contains(&writer)) {
             return None;
         }
-        let op = Penalised { dense: self.clone(), lambda: around.op::<L1Penalty>(penalty)?.lambda() };
+        let op = Penalised { dense: self.clone(), lambda: around.op::<L1Penalty>(penalty)?.lambda };
         let writes = vec![node.writes[0], around.node(penalty).writes[0]];
         let node = Node { op: Arc::new(op), reads: node.reads.clone(), writes };
         Some(Fusion { removed: vec![around.number, penalty], added: vec![(around.number, node)] })
@@ -414,7 +415,7 @@ impl Penalised {
 }
 
 #[derive(Debug)]
-pub(super) struct GradInput(Dense);
+pub(super) struct GradInput(pub Dense);
 
 impl Op for GradInput {
     fn name(&self) -> &'static str {
@@ -439,7 +440,7 @@ impl Op for GradInput {
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
         let Dense { n, i, o } = self.0;
         // Blocks of columns run in parallel, each into its own [N, width] array, copied out after.
-        let width = 64 * BLOCK;
+        let width = INPUTS;
         scratch::with(n * i, |blocks| {
             blocks.par_chunks_mut(n * width).enumerate().for_each(|(block, out)| {
                 let cols = out.len() / n;
@@ -468,7 +469,7 @@ impl Op for GradInput {
     }
 
     fn flops(&self) -> u64 {
-        self.0.multiply_adds()
+        self.0.operations()
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
@@ -516,7 +517,7 @@ impl Op for GradWeight {
     }
 
     fn flops(&self) -> u64 {
-        self.0.multiply_adds()
+        self.0.operations()
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {

@@ -39,7 +39,14 @@ const PANEL: usize = 64;
 const MOST: usize = 1024;
 
 /// The node in the place of the weight's gradient `origin.grad`, if that is a dense layer's and nobody else sees what
-/// goes; `around` is the neighbourhood of the weight's Adam node.
+/// goes; `around` is the neighbourhood of the weight's Adam node:
+///
+/// ```text
+/// dense.grad_weight[, l1_penalty.grad_input, add], adam[, dense.grad_input]  ->  dense.update
+/// ```
+///
+/// The update moves earlier: what it reads must be written by then, and between its old place and the new nobody may
+/// look at the weight and its moments.
 pub(super) fn fuse(around: &Neighbours, settings: Adam, origin: &Origin) -> Option<Fusion> {
     let (adam, place) = (around.number, around.writer(origin.grad)?);
     let dense::GradWeight(sizes) = around.op(place)?;
@@ -112,18 +119,14 @@ impl Op for Update {
     }
 
     fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step) {
-        let Dense { n, i, o } = self.sizes;
         let [weight, m, v, grad_input @ ..] = write else { unreachable!("a weight and its moments") };
         for grad_input in grad_input {
-            for (index, out) in grad_input.iter_mut().enumerate() {
-                let (row, col) = (index / i, index % i);
-                *out = (0..o).map(|o_| read[0][row * o + o_] * weight[o_ * i + col]).sum();
-            }
+            dense::GradInput(self.sizes.clone()).reference(&[read[0], weight], &mut [grad_input], step);
         }
+        let mut grads = vec![0.0; weight.len()];
+        dense::GradWeight(self.sizes.clone()).reference(&[read[0], read[1]], &mut [&mut grads], step);
         let penalty = self.lambda.map_or(0.0, |lambda| lambda * read[2][0]);
-        for index in 0..o * i {
-            let (row, col) = (index / i, index % i);
-            let grad: f64 = (0..n).map(|n| read[0][n * o + row] * read[1][n * i + col]).sum();
+        for (index, grad) in grads.into_iter().enumerate() {
             let grad = grad + l1_penalty::slope(penalty, weight[index]);
             self.settings.reference(&mut weight[index], &mut m[index], &mut v[index], grad, step);
         }
@@ -189,7 +192,7 @@ impl Op for Update {
     }
 
     fn flops(&self) -> u64 {
-        self.sizes.multiply_adds() * (1 + u64::from(self.grad_input))
+        self.sizes.operations() * (1 + u64::from(self.grad_input))
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {

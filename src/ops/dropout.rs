@@ -96,7 +96,7 @@ impl Op for Dropout {
 
 /// One chunk. The loop needs no vectors of ours: the compiler makes its own of the instructions that it is given.
 struct Drop<'a> {
-    /// What element 0's place is added to before it is hashed.
+    /// What the chunk's element 0 hashes; element i hashes `first + i`.
     first: u32,
     threshold: u32,
     scale: f32,

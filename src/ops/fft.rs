@@ -11,7 +11,7 @@
 //! # Source
 //! Cooley and Tukey 1965; decimation in frequency forward, its mirror image inverse.
 
-use super::kernels::simd::{self, Kernel, LANES, Lanes, Vector};
+use super::kernels::simd::{self, Kernel, LANES, Lanes, Vector, ZEROS};
 
 /// Sixteen complex numbers: their real parts and their imaginary parts.
 pub type Pair = [Lanes; 2];
@@ -62,9 +62,6 @@ impl Sink for Rows<&mut [Lanes]> {
         Some([&mut re.0, &mut im.0])
     }
 }
-
-/// What is read where there is nothing.
-const ZEROS: [f32; LANES] = [0.0; LANES];
 
 /// A transform of one length, planned.
 #[derive(Clone, Debug)]

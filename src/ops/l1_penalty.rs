@@ -53,11 +53,6 @@ pub(super) fn slope(size: f64, x: f64) -> f64 {
 }
 
 impl L1Penalty {
-    /// Its weight.
-    pub fn lambda(&self) -> f64 {
-        self.lambda
-    }
-
     fn constants(&self) -> Vec<(&'static str, f64)> {
         vec![("len", self.shape.len() as f64), ("lambda", self.lambda)]
     }

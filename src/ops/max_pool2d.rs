@@ -29,12 +29,11 @@ pub fn max_pool2d(tape: &mut Tape, input: Var, window: (usize, usize)) -> Result
         let message = format!("expected input at least as large as the window {k_h}x{k_w}, got {h}x{w}");
         return Err(Error::shape("max_pool2d", message));
     }
-    tape.one(MaxPool2d { planes: n * c, n, c, h, w, k_h, k_w }, &[input])
+    tape.one(MaxPool2d { n, c, h, w, k_h, k_w }, &[input])
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct MaxPool2d {
-    pub(super) planes: usize,
     pub(super) n: usize,
     pub(super) c: usize,
     pub(super) h: usize,
@@ -48,6 +47,11 @@ impl MaxPool2d {
         (self.h / self.k_h, self.w / self.k_w)
     }
 
+    /// Maps of all images.
+    pub(super) fn planes(&self) -> usize {
+        self.n * self.c
+    }
+
     fn input(&self) -> Shape {
         [self.n, self.c, self.h, self.w].into()
     }
@@ -58,7 +62,7 @@ impl MaxPool2d {
     }
 
     fn dispatch(&self, entry: &'static str, threads: usize) -> Vec<Dispatch> {
-        let sizes = [self.planes, self.h, self.w, self.k_h, self.k_w].map(|size| size as f64);
+        let sizes = [self.planes(), self.h, self.w, self.k_h, self.k_w].map(|size| size as f64);
         let constants = ["planes", "h", "w", "k_h", "k_w"].into_iter().zip(sizes).collect();
         vec![Dispatch::linear(shader!("max_pool2d.wgsl"), entry, constants, threads)]
     }
@@ -218,7 +222,7 @@ mod tests {
 
     #[test]
     fn by_hand_with_a_tie_and_a_row_left_over() {
-        let op = MaxPool2d { planes: 1, n: 1, c: 1, h: 3, w: 4, k_h: 2, k_w: 2 };
+        let op = MaxPool2d { n: 1, c: 1, h: 3, w: 4, k_h: 2, k_w: 2 };
         let step = Step::new(1, 0, 0.0, (0.9, 0.999));
         let x = [1.0, 5.0, -1.0, -2.0, 5.0, 2.0, -3.0, -4.0, 9.0, 9.0, 9.0, 9.0];
         let (mut y, mut argmax) = ([f32::NAN; 2], [f32::NAN; 2]);

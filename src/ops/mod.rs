@@ -1,6 +1,6 @@
 //! Operations, one file each: the equation, its naive f64 reference, the CPU kernel, the GPU dispatch and the gradient.
 //!
-//! Read [`mod@leaky_relu`] first (the smallest), then [`mod@dense`], then [`mod@conv2d`]; [`mod@conv_block`] is what fusion
+//! Read [`mod@leaky_relu`] first (a small one), then [`mod@dense`], then [`mod@conv2d`]; [`mod@conv_block`] is what fusion
 //! makes of a convolution and what follows it. Adding an operation touches four places:
 //! its file here, its shader in `shaders/`, the lists below, and a row in `check::cases`.
 

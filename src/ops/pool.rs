@@ -94,7 +94,7 @@ mod tests {
             [(6, 8, 2, 2), (4, 43, 1, 20), (43, 4, 20, 1), (5, 13, 1, 5), (8, 7, 3, 2), (3, 4, 3, 4)]
         {
             for channels in [1, 5, 16] {
-                let sizes = MaxPool2d { planes: channels, n: 1, c: channels, h, w, k_h, k_w };
+                let sizes = MaxPool2d { n: 1, c: channels, h, w, k_h, k_w };
                 let at = |c: usize, i: usize, j: usize| ((i * w + j) * (2 * c + 3) % 17) as f32 - 8.0;
                 let map: Vec<f32> = (0..channels * h * w).map(|x| at(x / (h * w), x / w % h, x % w)).collect();
                 let windows = sizes.output().len();

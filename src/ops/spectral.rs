@@ -1,19 +1,28 @@
-//! Convolution by Fourier transforms: a tenth of the direct arithmetic where kernels are large.
+//! Convolution by Fourier transforms: a tenth of the direct arithmetic where kernels are large, half of it at 8 taps.
 //!
 //! With `g[d] = weight[top - d]`, the correlation `y[i] = sum_r weight[r] x[i + r - top]` is the convolution `y[i] =
-//! sum_d g[d] x[i - d]`, and on a circle long enough that nothing wraps onto an output (`h + max(top, k_h - 1 - top)`
-//! rows, likewise columns) a convolution is a product of spectra:
+//! sum_d g[d] x[i - d]`, and on a circle long enough that nothing wraps onto an output (`max(h + top, h_out + k_h - 1 -
+//! top)` rows, likewise columns) a convolution is a product of spectra:
 //!
 //! ```text
 //! Y[n, o] = sum_c X[n, c] G[o, c]      dX[n, c] = sum_o dY[n, o] conj(G[o, c])      dG[o, c] = sum_n dY[n, o] conj(X[n, c])
 //! ```
 //!
-//! for every frequency. Sixteen channels are transformed at once (their lanes; for a single input channel sixteen
-//! images), two real rows as one complex row, and of the row frequencies the half that is not redundant is kept.
+//! for every frequency. Sixteen channels are transformed at once (their lanes; for a single input channel
+//! the images of a group), two real rows as one complex row, and of the row frequencies the half that is not redundant is kept.
 //!
 //! Work is cut so that every task owns what it writes, and what it needs fits the cache: rows image by image (phase
 //! A), then for every row frequency the columns of all images, the products and the columns back (phase B), then rows
-//! back image by image (phase C). Large batches are done in groups of images.
+//! back image by image (phase C). Large batches are done in groups of images. In between lie, each number a vector of
+//! [`LANES`] channels:
+//!
+//! | | layout | written |
+//! |---|---|---|
+//! | `weight_rows` | `[blocks of lanes][other channels][half][k_h]`: rows of the kernels | once for all groups |
+//! | `image_rows` | `[images][in blocks][half][h]`; of a single channel `[half][h]`, its lanes the images | in phase A |
+//! | `grads` (backwards) | `[images][out blocks][half][h_out]` | in phase A |
+//! | `columns`, forwards `products` | `[half][images][blocks][rows]`: what phase C transforms back | in phase B |
+//! | `kernels` (backwards) | `[half][c_in][out blocks][k_h]`: sums over all groups | in phase B |
 
 mod products;
 
@@ -24,7 +33,8 @@ use super::fft::{Fft, Pair, Rows};
 use super::kernels::simd::{self, LANES, Lanes};
 use super::scratch;
 
-/// Images that go through the three phases together: their spectra fit the cache, and one vector holds a pixel of each.
+/// Images that go through the three phases together: the study's batch, whose spectra fit the cache. One vector holds a
+/// pixel of each, so that it is at most [`LANES`].
 const GROUP: usize = 15;
 
 /// Sizes of a correlation `[c_in, h, w]` to `[c_out, h_out, w_out]`, with the transforms' plans.
@@ -71,8 +81,9 @@ impl<F: FnMut(usize, &mut [Lanes])> RowSink for F {
     }
 }
 
-/// Makes the taker of one image's sixteen channels from the first of them and their two outputs, and gives it to the
-/// last argument. The second output is of numbers, or of `()`, which take no room, where it is not wanted.
+/// Called for each image and sixteen channels with the first of them, their part of the two outputs, and a transform to
+/// be started: it makes the sink that takes rows (a pool), and hands it to the transform, which gives it each row in
+/// order. The second output is of numbers, or of `()`, which take no room, where it is not wanted.
 pub trait Taker<T>: Fn(usize, &mut [f32], &mut [T], &mut dyn FnMut(&mut dyn RowSink)) + Sync {}
 
 impl<T, F: Fn(usize, &mut [f32], &mut [T], &mut dyn FnMut(&mut dyn RowSink)) + Sync> Taker<T> for F {}
@@ -86,6 +97,7 @@ impl Spectral {
         pad: (usize, usize),
     ) -> Self {
         let (top, left) = pad;
+        // the least length lets kernels' columns work on AT_ONCE frequencies at a time
         let length = |x: usize, y: usize, k: usize, before: usize| {
             Fft::good_length((x + before).max(y + k - 1 - before).max(2 * AT_ONCE))
         };
@@ -106,7 +118,8 @@ impl Spectral {
         channels.div_ceil(LANES)
     }
 
-    /// What the unnormalised transforms, and pairs of rows without their halves, multiply a product of two spectra by.
+    /// Undoes what the unnormalised transforms, and pairs of rows without their halves, multiply a product of two spectra
+    /// by.
     fn scale(&self) -> f32 {
         1.0 / (4 * self.rows.len() * self.columns.len()) as f32
     }
@@ -396,8 +409,9 @@ impl Spectral {
             });
             let grads = &*grads;
             let weight_rows = grad_images.as_ref().map(|(rows, _)| *rows);
-            let task = |k: usize, kernels: &mut [Pair], columns: &mut [Pair]| {
-                self.grad_columns(n, k, image_rows, grads, weight_rows, kernels, columns);
+            let task = |k: usize, kernels: &mut [Pair], columns: &mut [Pair]| match single {
+                true => self.grad_columns_of_single(n, k, image_rows, grads, kernels),
+                false => self.grad_columns(n, k, image_rows, grads, weight_rows, kernels, columns),
             };
             let Some((_, grad_images)) = grad_images else {
                 kernels.par_chunks_mut(kernel).enumerate().for_each(|(k, kernels)| task(k, kernels, &mut []));
@@ -489,15 +503,13 @@ impl Spectral {
         kernels: &mut [Pair],
         columns: &mut [Pair],
     ) {
-        if self.c_in == 1 && weight_rows.is_none() {
-            return self.grad_columns_of_single(n, k, image_rows, grads, kernels);
-        }
         let (len, in_blocks, out_blocks) = (self.columns.len(), Self::blocks(self.c_in), Self::blocks(self.c_out));
         let (x_len, g_len) = (n * apart(in_blocks * len), n * apart(out_blocks * len));
         scratch::pairs(x_len + g_len + LANES * apart(len), |buffer| {
             let (x, rest) = buffer.split_at_mut(x_len);
             let (g, sums) = rest.split_at_mut(g_len);
             self.image_columns(k, (self.h_out, out_blocks), grads, g);
+            // `x` is first the place of dX, which leaves through `columns_back`; then the images' own spectra take it.
             if let Some(weight_rows) = weight_rows {
                 self.filter(k, true, weight_rows, g, x);
                 self.columns_back(x, in_blocks, columns);

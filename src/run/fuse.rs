@@ -8,7 +8,7 @@ use crate::tape::{Neighbours, Tape};
 /// The same program with neighbouring nodes done as one wherever an operation knows how.
 pub fn fuse(tape: &Tape) -> Tape {
     let mut tape = tape.clone();
-    // Every rewrite removes more nodes than it adds, or puts one in the place of another that does not fuse again.
+    // It ends: every rewrite removes more nodes than it adds.
     while let Some(fusion) =
         (0..tape.nodes().len()).find_map(|number| tape.nodes()[number].op.fuse(&Neighbours::new(&tape, number)))
     {

@@ -1,6 +1,6 @@
 //! A plan: a tape made ready for one device, then replayed for every batch.
 //!
-//! `match device` stands here and nowhere else. Read [`cpu`] first (a page), then [`gpu`];
+//! Which device a tape runs on is decided here and nowhere else. Read [`cpu`] first (a page), then [`gpu`];
 //! [`mod@reference`] runs the same tape naively in f64.
 
 pub mod cpu;

@@ -46,7 +46,7 @@ pub struct TrackPrediction {
 /// A test set seen through a net.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// The three accuracies.
+    /// The accuracies, percent.
     pub accuracies: Accuracies,
     /// `confusion[truth][predicted by max]`, in tracks.
     pub confusion: Vec<Vec<u32>>,

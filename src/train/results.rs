@@ -80,13 +80,13 @@ pub struct Results {
     pub parameters: usize,
     /// The data.
     pub data: DataSummary,
-    /// The three accuracies on the test set under the final weights, percent.
+    /// The accuracies on the test set under the final weights, percent.
     pub accuracies: Accuracies,
     /// `confusion[truth][predicted by max]`, in tracks.
     pub confusion: Vec<Vec<u32>>,
     /// Every test track.
     pub tracks: Vec<TrackPrediction>,
-    /// What it ran on, e.g. `CPU, 2 threads`.
+    /// What it ran on, e.g. `CPU: AMD EPYC 7763, 2 threads`.
     pub device: String,
     /// Wall time of training and testing, s.
     pub seconds: f64,

@@ -55,7 +55,7 @@ impl<'b> Winners<'b> {
 
     /// Lists of all planes.
     fn lists(&self) -> usize {
-        self.block.pool.planes * self.strips()
+        self.block.pool.planes() * self.strips()
     }
 
     /// Calls `then` with the winners whose gradient is not zero.

@@ -91,7 +91,8 @@ pub trait Vector: Copy {
 }
 
 /// What stands where there is no row.
-const ZEROS: [f32; LANES] = [0.0; LANES];
+/// What stands in for a row that is not there.
+pub const ZEROS: [f32; LANES] = [0.0; LANES];
 
 /// Sixteen times sixteen floats.
 pub type Tile = [Lanes; LANES];

@@ -1,7 +1,7 @@
 //! The vector kernels of a convolution by transforms: rows parted and joined, kernels' columns, products of spectra.
 
 use crate::ops::fft::Pair;
-use crate::ops::kernels::simd::{Kernel, LANES, Vector, prefetch};
+use crate::ops::kernels::simd::{Kernel, LANES, Vector, ZEROS, prefetch};
 
 /// Complex vectors from one piece of an array to the next, for pieces of `len` that are read side by side: with one more
 /// than they need, they do not all fall on the same few lines of a cache.
@@ -286,9 +286,6 @@ impl Kernel for Product<'_> {
         }
     }
 }
-
-/// What a row of scalars is before it is one.
-const ZEROS: [f32; LANES] = [0.0; LANES];
 
 /// `M` images at one frequency of [`Product`]; slices start at the first of them.
 #[inline(always)]

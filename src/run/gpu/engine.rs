@@ -1,6 +1,5 @@
 //! Memory for every value of one or several nets, a pipeline and a bind group per dispatch, all made once. Steps are
-//! recorded and handed over several at a time; nothing waits but [`Engine::read`], and a step that is too far ahead of
-//! the device.
+//! recorded and handed over several at a time; a step waits only if it is too far ahead of the device.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
