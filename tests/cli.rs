@@ -218,9 +218,14 @@ fn reproduce_ends_with_tables_and_the_runs_folder() {
     assert_eq!(stderr.matches("epoch 1/1").count(), 2, "{stderr}");
     assert_eq!(stderr.matches("training on 20 segments").count(), 1, "the nets share their data: {stderr}");
     let folder = dir.join(folder);
-    for file in
-        ["report.html", "tables.md", "curves.svg", "confusion-shallow.svg", "confusion-deep.svg", "deep-seed1/run.toml"]
-    {
+    for file in [
+        "report.html",
+        "tables.md",
+        "curves.svg",
+        "confusion-shallow-seed1.svg",
+        "confusion-deep-seed1.svg",
+        "deep-seed1/run.toml",
+    ] {
         assert!(folder.join(file).is_file(), "{file}");
     }
     let results: Value = serde_json::from_slice(&fs::read(folder.join("results.json")).unwrap()).unwrap();

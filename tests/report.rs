@@ -500,9 +500,15 @@ fn the_files_of_a_report() {
     other.folder = "runs/other".into();
     let runs = [run(Shallow, 1, 3, 60.0), run(Deep, 1, 3, 60.0), run(Deep, 2, 3, 61.0), other];
     report::write(dir.path(), &study(&runs)).unwrap();
-    let deep = ["confusion-deep-seed1.svg", "confusion-deep-seed2-2.svg", "confusion-deep-seed2.svg"];
-    let expected: Vec<&str> =
-        deep.into_iter().chain(["confusion-shallow.svg", "curves.svg", "report.html", "tables.md"]).collect();
+    let expected = [
+        "confusion-deep-seed1-3-60.svg",
+        "confusion-deep-seed2-3-61.svg",
+        "confusion-other.svg",
+        "confusion-shallow-seed1-3-60.svg",
+        "curves.svg",
+        "report.html",
+        "tables.md",
+    ];
     assert_eq!(files(dir.path()), expected);
     let text = std::fs::read_to_string(dir.path().join("tables.md")).unwrap();
     assert!(text.starts_with("# Results on synthetic corpus\n"));

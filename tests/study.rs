@@ -274,6 +274,13 @@ fn cells_trained_apart_make_the_same_study() {
     let others = ["reproduce", "--synthetic-tracks", "2", "--out", "apart", "--cell", "0"];
     assert!(bad(dir, &others, 2).contains("a study with other settings"));
     assert!(bad(dir, &["reproduce", "--resume", "absent"], 2).contains("not a study's folder"));
+    let moved = fs::read_to_string(dir.join("apart/grid.json"))
+        .unwrap()
+        .replace("\"data\": {", "\"data\": {\"path\": \"gone\",");
+    fs::create_dir(dir.join("moved")).unwrap();
+    fs::write(dir.join("moved/grid.json"), moved).unwrap();
+    let said = bad(dir, &["reproduce", "--resume", "moved", "--device", "cpu"], 2);
+    assert!(said.contains("gone: the study's data are gone; put them there again, or a link to them"), "{said}");
     assert!(bad(dir, &["reproduce", "--cell", "0"], 2).contains("--out"));
     assert!(bad(dir, &["reproduce", "--cell", "9", "--out", "none"], 2).contains("there are 2"));
     assert!(!dir.join("none").exists());

@@ -198,8 +198,16 @@ impl Study {
     /// Trains what is not finished.
     ///
     /// # Errors
-    /// Those of loading and training.
+    /// [`Error::Config`] if the data are not where they were; those of loading and training.
     pub fn resume(&self, means: Means, watcher: &mut dyn Watcher) -> Result<()> {
+        let unfinished = self.grid.cells.iter().filter(|cell| !self.is_finished(cell));
+        let mut paths = unfinished.filter_map(|cell| cell.config.data.path.as_deref());
+        if let Some(gone) = paths.find(|path| !path.exists()) {
+            let gone = gone.display();
+            return Err(Error::Config(format!(
+                "{gone}: the study's data are gone; put them there again, or a link to them"
+            )));
+        }
         self.train(0..self.grid.cells.len(), &mut Shelf::default(), means, watcher)
     }
 

@@ -14,7 +14,6 @@ pub mod spectrogram;
 pub mod stats;
 pub mod tables;
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Once;
 
@@ -29,7 +28,7 @@ use crate::data::split;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::train::config::{Config, Preset, Schedule};
-use crate::train::results::{DataSummary, Results, Run};
+use crate::train::results::{DataSummary, Run};
 
 use published::Experiment;
 
@@ -57,8 +56,7 @@ pub fn last_runs(sections: &[Section]) -> Vec<Run> {
     runs
 }
 
-/// Writes `report.html`, `tables.md`, `curves.svg` and one `confusion-<model>.svg` a run
-/// (`confusion-<model>-seed<k>.svg` where a model has several runs) into the existing `folder`.
+/// Writes `report.html`, `tables.md`, `curves.svg` and one `confusion-<run's folder>.svg` a run into the existing `folder`.
 ///
 /// # Errors
 /// [`Error::Config`] without runs or with damaged results; [`Error::Io`] if the disk refuses.
@@ -72,8 +70,9 @@ pub fn write(folder: &Path, sections: &[Section]) -> Result<()> {
     let matrices: Vec<String> = runs.iter().map(confusion::confusion_matrix).collect::<Result<_>>()?;
     files::replace(&folder.join("tables.md"), tables::document(sections).as_bytes())?;
     files::replace(&folder.join("curves.svg"), curves.as_bytes())?;
-    for (name, svg) in confusion_names(&runs).iter().zip(&matrices) {
-        files::replace(&folder.join(name), svg.as_bytes())?;
+    for (run, svg) in runs.iter().zip(&matrices) {
+        let name = run.folder.file_name().unwrap_or_default().to_string_lossy();
+        files::replace(&folder.join(format!("confusion-{name}.svg")), svg.as_bytes())?;
     }
     html::write(folder, sections)
 }
@@ -87,33 +86,6 @@ pub fn write_run(run: &Run) -> Result<()> {
     let matrix = confusion::confusion_matrix(run)?;
     files::replace(&run.folder.join("curves.svg"), curves.as_bytes())?;
     files::replace(&run.folder.join("confusion.svg"), matrix.as_bytes())
-}
-
-/// One file name a run, all different.
-fn confusion_names(runs: &[Run]) -> Vec<String> {
-    let mut taken = HashSet::new();
-    let name = |run: &Run| {
-        let Results { model, seed, .. } = run.results;
-        let same = || runs.iter().filter(|other| other.results.model == model);
-        let several = same().count() > 1;
-        let front_end = &run.config.data.front_end;
-        let shown = if same().all(|other| other.config.data.front_end == *front_end) {
-            String::new()
-        } else {
-            format!("-{}", front_end.slug())
-        };
-        let stem = if several { format!("confusion-{model}{shown}-seed{seed}") } else { format!("confusion-{model}") };
-        // The same seed can come twice: other settings, another fold.
-        let mut name = format!("{stem}.svg");
-        for number in 2.. {
-            if taken.insert(name.clone()) {
-                break;
-            }
-            name = format!("{stem}-{number}.svg");
-        }
-        name
-    };
-    runs.iter().map(name).collect()
 }
 
 /// Runs that differ in nothing but seed, split and fold, in order of appearance: what a mean is taken over.
