@@ -171,3 +171,31 @@ fn a_pattern_with_a_witness_stays() {
         assert_eq!(names(&run::fuse(&tape)), names(&tape));
     }
 }
+
+/// Two penalties of one parameter, recorded before what else reads it: Adam takes one of them, and loses neither.
+#[test]
+fn a_second_penalty_is_not_lost() {
+    let mut tape = Tape::new();
+    let (x, labels) = (tape.input("x", [2, 3]), tape.labels(2));
+    let (weight, bias) = (tape.param("weight", [4, 3]), tape.param("bias", [4]));
+    let penalties = [0.3, 0.5].map(|lambda| ops::l1_penalty(&mut tape, weight, lambda).unwrap());
+    let logits = ops::dense(&mut tape, x, weight, bias).unwrap();
+    let mut loss = ops::softmax_cross_entropy(&mut tape, logits, labels).unwrap().loss;
+    for penalty in penalties {
+        loss = ops::add(&mut tape, loss, penalty).unwrap();
+    }
+    let grads = autodiff::backward(&mut tape, loss).unwrap();
+    ops::adam(&mut tape, Adam::default(), &grads).unwrap();
+    let fused = run::fuse(&tape);
+    assert_eq!(count(&fused, "adam.penalised"), 1, "{fused}");
+    let params = nn::initialise(&tape, 3).unwrap();
+    let moments = |tape: &Tape| {
+        let mut plan = Plan::new(tape, &Device::Cpu, &params).unwrap();
+        let step = Step::new(1, 1, 0.01, (0.9, 0.999));
+        plan.step(&[(x, &[0.1, -0.2, 0.3, 0.4, -0.5, 0.6]), (labels, &[1.0, 3.0])], &step).unwrap();
+        tape.vars(Source::State).flat_map(|var| plan.read(var).unwrap()).collect::<Vec<f32>>()
+    };
+    for (fused, textbook) in moments(&fused).iter().zip(moments(&tape)) {
+        assert!((fused - textbook).abs() < 1e-6, "{fused} {textbook}");
+    }
+}

@@ -21,7 +21,7 @@ use super::add::Add;
 use super::kernels::{self, Kernel, LANES, Plain, Vector};
 use super::l1_penalty::{self, L1};
 use super::{CHUNK, dense_update, expect};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::shader;
 use crate::tape::{Bind, Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step, Tape, Var};
 use crate::tensor::Shape;
@@ -251,6 +251,9 @@ impl Op for Update {
     }
 
     fn fuse(&self, around: &Neighbours) -> Option<Fusion> {
+        if self.lambda.is_some() {
+            return None; // it has its penalty, and takes no second one
+        }
         let origin = origin(around, around.number);
         dense_update::fuse(around, self.settings, &origin).or_else(|| {
             let (l1, add) = origin.l1?;
@@ -267,7 +270,7 @@ impl Op for Update {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        Err(Error::shape(self.name(), "an update is no part of a loss: it has no gradient"))
+        Ok(()) // what is updated is where a gradient ends: it does not go on to the gradient that updated it
     }
 }
 

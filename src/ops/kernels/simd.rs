@@ -90,7 +90,6 @@ pub trait Vector: Copy {
     }
 }
 
-/// What stands where there is no row.
 /// What stands in for a row that is not there.
 pub const ZEROS: [f32; LANES] = [0.0; LANES];
 
