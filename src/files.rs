@@ -15,11 +15,17 @@ const RUNS: &str = "runs";
 
 /// How a file that is being written is called: `.x7Gk2f.tmp`.
 const PREFIX: &str = ".";
+const RANDOM: usize = 6;
 const SUFFIX: &str = ".tmp";
+
+/// A file that nobody has written to for so long belongs to a process that was killed.
+pub const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Whether a file of this name is one that is being written, or was when its writer was killed.
 fn is_unfinished(name: &OsStr) -> bool {
-    name.to_string_lossy().starts_with(PREFIX) && name.to_string_lossy().ends_with(SUFFIX)
+    let name = name.to_string_lossy();
+    let random = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX));
+    random.is_some_and(|random| random.len() == RANDOM && random.chars().all(|c| c.is_ascii_alphanumeric()))
 }
 
 /// Removes what killed processes were writing into `folder`: files not touched for `age`, zero where nobody else writes.
@@ -61,7 +67,7 @@ pub fn replace_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::R
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let failed = |error| Error::io("cannot write", path)(error);
-    let mut file = builder.prefix(PREFIX).suffix(SUFFIX).tempfile_in(folder).map_err(failed)?;
+    let mut file = builder.prefix(PREFIX).rand_bytes(RANDOM).suffix(SUFFIX).tempfile_in(folder).map_err(failed)?;
     let mut buffer = BufWriter::new(&mut file);
     fill(&mut buffer).and_then(|()| buffer.flush()).map_err(failed)?;
     drop(buffer);
@@ -158,7 +164,7 @@ mod tests {
         replace(&dir.path().join("run.toml"), b"x").unwrap();
         let killed = dir.path().join("killed");
         std::fs::create_dir(&killed).unwrap();
-        std::fs::write(killed.join(".x.tmp"), b"").unwrap();
+        std::fs::write(killed.join(".x7Gk2f.tmp"), b"").unwrap();
         assert_eq!(run_folder(Some(&killed), "train").unwrap(), killed, "what was never finished is nothing");
         let error = run_folder(Some(dir.path()), "train").unwrap_err().to_string();
         assert!(error.ends_with("exists already; name another --out or remove it first"), "{error}");
@@ -181,14 +187,15 @@ mod tests {
     #[test]
     fn sweeping_takes_what_was_never_finished() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["a", ".b", "c.tmp", ".d.tmp"] {
+        let names = ["a", ".b", "c.tmp", ".d.tmp", ".x7Gk2f.tmp"];
+        for name in names {
             std::fs::write(dir.path().join(name), b"").unwrap();
         }
         let stays = |name: &str| dir.path().join(name).exists();
         sweep(dir.path(), Duration::from_secs(60));
-        assert!(stays(".d.tmp"), "somebody may be writing it");
+        assert!(stays(".x7Gk2f.tmp"), "somebody may be writing it");
         sweep(dir.path(), Duration::ZERO);
-        assert_eq!(["a", ".b", "c.tmp", ".d.tmp"].map(stays), [true, true, true, false]);
+        assert_eq!(names.map(stays), [true, true, true, true, false]);
     }
 
     #[test]

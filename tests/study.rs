@@ -324,10 +324,17 @@ fn an_interruption_before_the_training_ends_at_once() {
         std::thread::sleep(Duration::from_millis(10));
     }
     signal(&child, "-INT");
+    let started = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if started.elapsed() > Duration::from_secs(60) {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(said.contains("stopped between trainings: there was nothing to save"), "{said}");
+    assert_eq!(said, "stopped while nothing was being trained\n");
     assert!(!dir.path().join("never").exists());
 }
 
@@ -407,8 +414,9 @@ fn damaged_states_are_refused() {
         fs::write(&state, bytes).unwrap();
         let said = bad(dir, &resume, 1);
         assert!(said.lines().count() == 1 && said.contains(what), "{said}");
-        // it keeps the others from nothing
-        assert!(["shallow-seed2/results.json", "tables.md"].iter().all(|file| dir.join("study").join(file).exists()));
+        // it keeps the others from nothing, nor their tables
+        assert!(dir.join("study/shallow-seed2/results.json").exists());
+        fs::remove_file(dir.join("study/tables.md")).unwrap();
     }
     // the weights of a finished run are no state
     let text = String::from_utf8_lossy(&good_state).replacen("reached", "raeched", 1);

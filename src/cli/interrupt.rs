@@ -1,38 +1,62 @@
-//! Ctrl-C (and SIGTERM, which schedulers send): the first time work stops once all is saved, the second time at once.
+//! Ctrl-C (and SIGTERM, which schedulers send): during a training the first time work stops once all is saved, and the
+//! second time at once; at any other time there is nothing to save, and the program ends.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
-static TRAINING: AtomicBool = AtomicBool::new(false);
+/// Trainings under way.
+static TRAININGS: AtomicUsize = AtomicUsize::new(0);
+/// How to go on with what was trained so far, if anything was begun.
+static RESUMABLE: Mutex<Option<String>> = Mutex::new(None);
 
 /// The exit code of a program that was interrupted, as shells have it.
 pub const EXIT_CODE: u8 = 130;
 
-/// From now on the first interruption during a training only asks to stop; before and between them there is nothing to
-/// save, and the program ends.
+/// From now on interruptions are handled here.
 ///
 /// # Errors
 /// The system has no such signals to give.
 pub fn listen() -> Result<()> {
     let listening = ctrlc::set_handler(|| {
-        if !TRAINING.load(Ordering::Relaxed) {
-            let _ = writeln!(std::io::stderr(), "stopped between trainings: there was nothing to save");
+        let say = |line: &str| drop(writeln!(std::io::stderr(), "{line}"));
+        let training = TRAININGS.load(Ordering::Relaxed) > 0;
+        if !training {
+            let how = RESUMABLE.lock().ok().and_then(|how| how.clone());
+            let how = how.map_or(String::new(), |how| format!("; go on with: {how}"));
+            say(&format!("stopped while nothing was being trained{how}"));
+        }
+        if !training || ASKED.swap(true, Ordering::Relaxed) {
             std::process::exit(EXIT_CODE.into());
         }
-        if ASKED.swap(true, Ordering::Relaxed) {
-            std::process::exit(EXIT_CODE.into());
-        }
-        let _ = writeln!(std::io::stderr(), "stopping once this step is saved; interrupt again to stop at once");
+        say("stopping once this step is saved; interrupt again to stop at once");
     });
     listening.map_err(|error| Error::Config(format!("cannot listen for Ctrl-C: {error}")))
 }
 
-/// Says whether a training is under way.
-pub fn training(under_way: bool) {
-    TRAINING.store(under_way, Ordering::Relaxed);
+/// A training that is under way until this is dropped.
+pub struct Training(());
+
+/// Says that a training begins.
+pub fn training() -> Training {
+    TRAININGS.fetch_add(1, Ordering::Relaxed);
+    Training(())
+}
+
+impl Drop for Training {
+    fn drop(&mut self) {
+        TRAININGS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Says how to go on after an interruption at a time when nothing is being trained.
+pub fn resumable(how: &str) {
+    if let Ok(mut current) = RESUMABLE.lock() {
+        *current = Some(how.to_string());
+    }
 }
 
 /// Whether to stop.

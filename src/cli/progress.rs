@@ -71,7 +71,6 @@ impl Progress {
 
     /// What tells (tracks done, tracks in all) while data are loaded.
     pub fn tracks(&self) -> impl Fn(usize, usize) + Sync + use<> {
-        interrupt::training(false);
         let bar = Cleared(self.bar("{prefix} [{bar:30}] {pos}/{len} {eta}", 0).with_prefix("tracks"));
         move |done, total| {
             bar.0.set_length(total as u64);
@@ -82,7 +81,6 @@ impl Progress {
 
     /// What follows a training of `config` called `name` that stops after `max_steps`; `ahead` is what else there is to do.
     pub fn epochs(&self, name: &str, config: &Config, max_steps: Option<u32>, ahead: Ahead) -> Epochs {
-        interrupt::training(true);
         let name = if ahead.cells > 1 { format!("{}/{} {name}", ahead.cell, ahead.cells) } else { name.to_string() };
         let bar = self.bar("{prefix} [{wide_bar}] {pos}/{len}{msg}", 0).with_prefix(name.clone());
         Epochs {
@@ -92,6 +90,7 @@ impl Progress {
             epochs: config.epochs,
             max_steps: max_steps.map_or(u64::MAX, u64::from),
             ahead,
+            _training: interrupt::training(),
             total: 0,
             done: 0,
             first: None,
@@ -123,6 +122,11 @@ impl Progress {
         }
     }
 
+    /// One line that is said also with --quiet: results depend on it.
+    pub fn always(&self, line: &str) {
+        self.bars.suspend(|| warn(line));
+    }
+
     /// Names what was left out of the data, also with --quiet: results depend on it.
     pub fn finish(self) -> Vec<(PathBuf, String)> {
         if !self.skipped.is_empty() {
@@ -149,6 +153,14 @@ impl Watcher for Progress {
     fn note(&self, line: &str) {
         Progress::note(self, line);
     }
+
+    fn stops(&self) -> bool {
+        interrupt::is_asked()
+    }
+
+    fn resumable(&self, how: &str) {
+        interrupt::resumable(how);
+    }
 }
 
 /// One line on standard error; if that is closed, nobody wants to know.
@@ -174,6 +186,7 @@ pub struct Epochs {
     epochs: u32,
     max_steps: u64,
     ahead: Ahead,
+    _training: interrupt::Training,
     total: u64,
     done: u64,
     /// Steps that an earlier attempt had done.

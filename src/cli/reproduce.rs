@@ -250,7 +250,7 @@ impl Args {
         }
         for table in others {
             if let Err(error) = grid(&[table]) {
-                progress.note(&format!("{} left out: {}", table.title(), error.one_line()));
+                progress.always(&format!("{} left out: {}", table.title(), error.one_line()));
             }
         }
         grid(&fitting)

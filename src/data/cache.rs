@@ -14,6 +14,7 @@ use super::{Corpus, augment, prepared};
 use crate::audio::augment::Deformer;
 use crate::audio::{FrontEnd, SEGMENT_SAMPLES};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::rng;
 
 /// To be raised whenever the same input makes other numbers than before and [`Key`] would not notice: a change to
@@ -61,6 +62,7 @@ impl Cache {
             return Ok(corpus);
         }
         let mut corpus = make()?;
+        files::sweep(folder, files::ABANDONED);
         let stored = std::fs::create_dir_all(folder)
             .map_err(Error::io("cannot create", folder))
             .and_then(|()| prepared::write_corpus(&path, &corpus));

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::audio::Kind;
-use crate::data::{prepared, split};
+use crate::data::{pickle, prepared, split};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::models::Architecture;
@@ -331,7 +331,7 @@ fn check_data(base: &Config, config: &Config) -> Result<()> {
     let prepared = prepared::is_prepared(path);
     let refused = if prepared && has.front_end != needs.front_end {
         format!("holds {} spectrograms, and this table needs {} too", has.front_end, needs.front_end)
-    } else if needs.augment && !(prepared && prepared::is_augmented(path)?) {
+    } else if needs.augment && (pickle::is_pickle(path) || prepared && !prepared::is_augmented(path)?) {
         "holds no whole tracks, and augmentation needs them".to_string()
     } else {
         return Ok(());

@@ -38,6 +38,12 @@ pub trait Watcher {
 
     /// Something that a person should know.
     fn note(&self, line: &str);
+
+    /// Whether to begin nothing new.
+    fn stops(&self) -> bool;
+
+    /// From now on nothing is lost: `how` is the command that goes on.
+    fn resumable(&self, how: &str);
 }
 
 /// Where in a study a cell stands.
@@ -79,9 +85,6 @@ struct Finished<'a> {
     runs: Vec<&'a Results>,
     baselines: Vec<baseline::Results>,
 }
-
-/// A file in the study's folder that nobody has written to for so long belongs to a process that was killed.
-const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// The data of the cells that are trained; cells that follow one another on the same data share them.
 #[derive(Default)]
@@ -222,8 +225,14 @@ impl Study {
         means: Means,
         watcher: &mut dyn Watcher,
     ) -> Result<()> {
+        let how = format!("genregrad reproduce --resume {}{}", self.folder.display(), means.again);
+        watcher.resumable(&how);
         let mut failed: Option<Error> = None;
         for number in numbers.clone() {
+            if watcher.stops() && !self.is_finished(&self.grid.cells[number]) {
+                let name = &self.grid.cells[number].name;
+                return Err(Error::Interrupted(format!("stopped before {name}; go on with: {how}")));
+            }
             let mut taken = match self.take(number)? {
                 Claim::Ours(taken) => vec![taken],
                 Claim::Finished => continue,
@@ -246,7 +255,7 @@ impl Study {
             let ahead = others.iter().sum::<f64>() / taken.len() as f64;
             let done = self.train_taken(&taken, ahead, shelf, means, watcher);
             let folders: Vec<PathBuf> = taken.iter().map(|taken| taken.folder.clone()).collect();
-            let names: Vec<&str> = taken.iter().map(|taken| taken.cell.name.as_str()).collect();
+            let cells: Vec<&Cell> = taken.iter().map(|taken| taken.cell).collect();
             drop(taken); // and with it the lock's file in each folder
             if done.is_err() {
                 folders.iter().for_each(|folder| results::discard(folder));
@@ -256,14 +265,21 @@ impl Study {
                 true => Ok(()),
                 false => self.runs().and_then(|runs| self.write_results(&runs)),
             };
-            match done.map_err(|error| self.resumable(error, means.again)) {
-                Ok(()) => written?,
-                Err(error) if is_of_cell(&error) && (failed.is_some() || !others.is_empty()) => {
-                    watcher.note(&format!("{}: {}; left undone", names.join(", "), error.one_line()));
+            match done {
+                Ok(()) => {}
+                Err(Error::Interrupted(what)) => return Err(Error::Interrupted(format!("{what}; go on with: {how}"))),
+                Err(error) if !is_of_cell(&error) => return Err(error),
+                Err(error) => {
+                    let undone = cells.iter().filter(|cell| !self.is_finished(cell)).map(|cell| cell.name.as_str());
+                    let undone: Vec<&str> = undone.collect();
+                    // the first is said at the end, too: alone there
+                    if failed.is_some() || !others.is_empty() {
+                        watcher.note(&format!("{}: {}; left undone", undone.join(", "), error.one_line()));
+                    }
                     failed.get_or_insert(error);
                 }
-                Err(error) => return Err(error),
             }
+            written?;
         }
         failed.map_or(Ok(()), |error| {
             // there may be nothing to collect, and it is the first error that a person should know of
@@ -333,21 +349,10 @@ impl Study {
             };
             threads.into_iter().map(joined).collect()
         });
-        // If one met an error and the others were stopped, it is the error that a person should know of.
-        let (stopped, others): (Vec<_>, Vec<_>) =
-            done.into_iter().partition(|done| matches!(done, Err(Error::Interrupted(_))));
-        others.into_iter().chain(stopped).collect()
-    }
-
-    /// `error`, with how to go on if the training was interrupted.
-    fn resumable(&self, error: Error, again: &str) -> Error {
-        match error {
-            Error::Interrupted(what) => {
-                let folder = self.folder.display();
-                Error::Interrupted(format!("{what}; go on with: genregrad reproduce --resume {folder}{again}"))
-            }
-            error => error,
-        }
+        // Of several errors a person should know that of the disk or the device first, then a training's own.
+        let mut errors: Vec<Error> = done.into_iter().filter_map(Result::err).collect();
+        errors.sort_by_key(|error| (matches!(error, Error::Interrupted(_)), is_of_cell(error)));
+        errors.into_iter().next().map_or(Ok(()), Err)
     }
 
     /// Writes `results.json`.
@@ -399,7 +404,7 @@ impl Study {
     /// # Errors
     /// [`Error::Config`] if nothing is finished; those of reading and of the disk.
     pub fn collect(&self) -> Result<Vec<Section>> {
-        files::sweep(&self.folder, ABANDONED);
+        files::sweep(&self.folder, files::ABANDONED);
         if self.is_fresh() {
             let message = format!("{}: no cell is finished; go on with --resume", self.folder.display());
             return Err(Error::Config(message));
