@@ -35,8 +35,8 @@ use super::slurm;
 /// split and on blocks of neighbouring tracks, unless --split or --folds is given.
 ///
 /// Nothing is lost: Ctrl-C saves everything, a kill costs at most the time since the last save, and --resume goes on, bit
-/// for bit as if nothing had happened, if it is given the same --device. Several processes can share a study: each --resume takes trainings that nobody is
-/// at; --cell does a single one, and --slurm writes the script of a cluster's job.
+/// for bit as if nothing had happened, if it is given the same --device. Several processes can share a study: each
+/// --resume takes trainings that nobody is at; --cell does a single one, and --slurm writes the script of a cluster's job.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   genregrad reproduce
@@ -244,14 +244,18 @@ impl Args {
             return grid(&tables);
         }
         // all that these data can give: not every kind holds whole tracks, or their sound
-        let (fitting, others): (Vec<Table>, Vec<Table>) = tables.iter().partition(|table| grid(&[**table]).is_ok());
+        let (mut fitting, mut left_out) = (Vec::new(), Vec::new());
+        for &table in &tables {
+            match grid(&[table]) {
+                Ok(_) => fitting.push(table),
+                Err(error) => left_out.push((table, error)),
+            }
+        }
         if fitting.is_empty() {
             return grid(&tables);
         }
-        for table in others {
-            if let Err(error) = grid(&[table]) {
-                progress.always(&format!("{} left out: {}", table.title(), error.one_line()));
-            }
+        for (table, error) in left_out {
+            progress.always(&format!("{} left out: {}", table.title(), error.one_line()));
         }
         grid(&fitting)
     }

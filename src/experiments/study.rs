@@ -254,11 +254,10 @@ impl Study {
             let others: Vec<f64> = others.map(|cell| work(&cell.config)).collect();
             let ahead = others.iter().sum::<f64>() / taken.len() as f64;
             let done = self.train_taken(&taken, ahead, shelf, means, watcher);
-            let folders: Vec<PathBuf> = taken.iter().map(|taken| taken.folder.clone()).collect();
             let cells: Vec<&Cell> = taken.iter().map(|taken| taken.cell).collect();
             drop(taken); // and with it the lock's file in each folder
             if done.is_err() {
-                folders.iter().for_each(|folder| results::discard(folder));
+                cells.iter().for_each(|cell| results::discard(&self.folder_of(cell)));
             }
             // What finished beside a cell that failed is kept too.
             let written = match done.is_err() && self.is_fresh() {
