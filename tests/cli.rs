@@ -136,6 +136,7 @@ fn a_run_can_be_repeated_evaluated_and_traced() {
         "confusion.csv",
         "confusion.svg",
         "curves.svg",
+        "data.json",
         "metrics.csv",
         "results.json",
         "run.toml",

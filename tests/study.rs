@@ -122,6 +122,7 @@ fn a_killed_study_ends_like_one_that_was_left_alone() {
         "confusion.csv",
         "confusion.svg",
         "curves.svg",
+        "data.json",
         "metrics.csv",
         "results-2.json",
         "results.json",
@@ -197,10 +198,12 @@ fn an_interrupted_study_says_how_to_go_on_and_does() {
     let said = bad(dir, &["train", "--resume", "stopped"], 2);
     assert!(said.contains("stopped: a study; go on with: genregrad reproduce --resume stopped"), "{said}");
     // flags that were settled at the start are refused
-    for flag in [["--epochs", "3"], ["--seeds", "1"], ["--data", "x"], ["--folds", "2"], ["--table", "all"]] {
+    for flag in [["--epochs", "3"], ["--seeds", "1"], ["--split-seed", "1"], ["--folds", "2"], ["--table", "all"]] {
         let said = bad(dir, &[&["reproduce", "--resume", "stopped"], &flag[..]].concat(), 2);
         assert!(said.contains("cannot be used with"), "{said}");
     }
+    let said = bad(dir, &["reproduce", "--resume", "stopped", "--data", "."], 2);
+    assert!(said.contains("begun on the built-in corpus"), "{said}");
     let table = good(dir, &["reproduce", "--resume", "stopped", "--device", "cpu", "--quiet"]);
     assert!(table.contains("2 seeds"), "{table}");
     assert_same(dir, "stopped", "alone");
@@ -210,6 +213,57 @@ fn an_interrupted_study_says_how_to_go_on_and_does() {
     let again = run(dir, &["reproduce", "--resume", "stopped", "--device", "cpu"]);
     let said = String::from_utf8_lossy(&again.stderr);
     assert!(again.status.success() && !said.contains("epoch") && !state.exists(), "{said}");
+}
+
+#[test]
+fn moved_data_are_found_again_and_others_refused() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    for (file, seed) in [("data", "1"), ("other", "2")] {
+        good(dir, &["prepare", "--synthetic-tracks", "2", "--segments", "5", "--seed", seed, "--out", file]);
+    }
+    let settings = ["--data", "data", "--split-seed", "1", "--epochs", "4", "--device", "cpu"];
+    let study = [&["reproduce", "--models", "shallow", "--seeds", "1,2"], &settings[..]].concat();
+    let net = [&["train", "--model", "shallow", "--seed", "1"], &settings[..]].concat();
+    good(dir, &[&study[..], &["--out", "alone"]].concat());
+    for (args, out, state) in
+        [(&study, "study", "study/shallow-seed1/state.safetensors"), (&net, "net", "net/state.safetensors")]
+    {
+        let mut child = start(dir, &[&args[..], &OFTEN, &["--out", out]].concat());
+        wait_for(&dir.join(state), &mut child);
+        signal(&child, "-KILL");
+        child.wait().unwrap();
+    }
+    fs::rename(dir.join("data"), dir.join("moved")).unwrap();
+
+    for go_on in
+        [["reproduce", "--resume", "study", "--device", "cpu"], ["train", "--resume", "net", "--device", "cpu"]]
+    {
+        let with = |data: &'static str| [&go_on[..], &["--data", data]].concat();
+        let said = bad(dir, &go_on, 2);
+        assert!(said.contains("data: the data are gone; say with --data where they lie now"), "{said}");
+        let said = bad(dir, &with("nowhere"), 2);
+        assert!(said.contains("nowhere: no such file or folder"), "{said}");
+        // neither the training under way nor one that has yet to begin learns other data
+        let said = bad(dir, &with("other"), 1);
+        assert!(said.contains("its data are not those that it began with"), "{said}");
+        assert_eq!(dir.join("study/shallow-seed2/metrics.csv").exists(), go_on[0] == "train");
+        good(dir, &with("moved"));
+    }
+    let alone = cells(&dir.join("alone"));
+    let mut found = cells(&dir.join("study"));
+    assert_eq!(alone.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>());
+    found.insert(
+        "shallow-seed1/checkpoint.safetensors".to_string(),
+        fs::read(dir.join("net/checkpoint.safetensors")).unwrap(),
+    );
+    for (name, bytes) in alone.iter().filter(|(name, _)| !name.ends_with("run.toml")) {
+        assert!(*bytes == found[name], "{name} differs");
+    }
+    // what had finished follows the data, too
+    fs::rename(dir.join("moved"), dir.join("again")).unwrap();
+    good(dir, &["reproduce", "--collect", "study", "--data", "again"]);
+    assert!(good(dir, &["evaluate", "study/shallow-seed2", "--device", "cpu"]).contains("identical to results.json"));
 }
 
 #[test]
@@ -274,13 +328,6 @@ fn cells_trained_apart_make_the_same_study() {
     let others = ["reproduce", "--synthetic-tracks", "2", "--out", "apart", "--cell", "0"];
     assert!(bad(dir, &others, 2).contains("a study with other settings"));
     assert!(bad(dir, &["reproduce", "--resume", "absent"], 2).contains("not a study's folder"));
-    let moved = fs::read_to_string(dir.join("apart/grid.json"))
-        .unwrap()
-        .replace("\"data\": {", "\"data\": {\"path\": \"gone\",");
-    fs::create_dir(dir.join("moved")).unwrap();
-    fs::write(dir.join("moved/grid.json"), moved).unwrap();
-    let said = bad(dir, &["reproduce", "--resume", "moved", "--device", "cpu"], 2);
-    assert!(said.contains("gone: the study's data are gone; put them there again, or a link to them"), "{said}");
     assert!(bad(dir, &["reproduce", "--cell", "0"], 2).contains("--out"));
     assert!(bad(dir, &["reproduce", "--cell", "9", "--out", "none"], 2).contains("there are 2"));
     assert!(!dir.join("none").exists());

@@ -246,13 +246,17 @@ impl DataArgs {
         self.making.fold.is_some()
     }
 
+    /// Where the data lie, if that was given: absolute, since run.toml must name the tracks from wherever it is read.
+    pub fn place(&self) -> Option<PathBuf> {
+        self.data.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+    }
+
     /// Sets what was given.
     pub fn apply(&self, data: &mut Data) {
         self.making.apply(data);
         set(&mut data.seed, self.split_seed);
-        if let Some(path) = &self.data {
-            // run.toml must name the tracks from wherever it is read
-            data.path = Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+        if let Some(path) = self.place() {
+            data.path = Some(path);
         }
     }
 }

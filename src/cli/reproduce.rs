@@ -100,7 +100,7 @@ pub struct Args {
 #[command(next_help_heading = "Studies that take long")]
 struct WayArgs {
     /// Go on with the study in this folder: all settings are those it was started with, but for --device, --tensorboard
-    /// and the like, which are to be given again
+    /// and the like, which are to be given again; --data says where its data lie now, if they moved
     #[arg(long, value_name = "DIR", conflicts_with_all = FIXED)]
     resume: Option<PathBuf>,
     /// Make the tables of the study in this folder, as far as it is finished
@@ -119,7 +119,7 @@ struct WayArgs {
 
 /// What is settled when a study starts.
 const FIXED: [&str; 9] =
-    ["table", "models", "seeds", "front_end", "n_bins", "out", "TrainingArgs", "MakingArgs", "data"];
+    ["table", "models", "seeds", "front_end", "n_bins", "out", "TrainingArgs", "MakingArgs", "split_seed"];
 
 /// A table, or all of them.
 #[derive(Clone, Copy, Debug)]
@@ -160,12 +160,15 @@ struct Report<'a> {
 impl Args {
     pub fn run(self) -> Result<ExitCode> {
         let WayArgs { resume, collect, list, cell, slurm } = &self.way;
-        if let Some(folder) = collect {
-            return self.finish(&Study::open(folder)?, Progress::new(self.output.quiet));
-        }
-        if let Some(folder) = resume {
-            let study = Study::open(folder)?;
-            return self.train(|means, progress| study.resume(means, progress).map(|()| study.clone()));
+        if let Some(folder) = collect.as_ref().or(resume.as_ref()) {
+            let mut study = Study::open(folder)?;
+            if let Some(place) = self.data.place() {
+                study.move_data(&place)?;
+            }
+            return match resume {
+                Some(_) => self.train(|means, progress| study.resume(means, progress).map(|()| study.clone())),
+                None => self.finish(&study, Progress::new(self.output.quiet)),
+            };
         }
         let grid = self.grid(&Progress::new(self.output.quiet))?;
         match (list, slurm, cell, self.out.as_deref()) {

@@ -24,7 +24,7 @@ use super::progress::Progress;
 ///
 /// The run's folder gets run.toml (every setting; --config takes it back), metrics.csv (one line an epoch),
 /// checkpoint.safetensors (the weights after the last epoch), results.json, segments.csv (every test segment's outputs),
-/// confusion.csv, and two pictures. The same settings, data, seed and device give the same weights, bit for bit, also if
+/// confusion.csv, data.json (by which its data are known again), and two pictures. The same settings, data, seed and device give the same weights, bit for bit, also if
 /// the training was stopped or killed in between and went on with --resume.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
@@ -57,9 +57,9 @@ pub struct Args {
     #[command(flatten)]
     saves: SaveArgs,
     /// Go on with the unfinished run in this folder: all settings are those it was started with, but for --device and
-    /// --tensorboard, which are to be given again
+    /// --tensorboard, which are to be given again; --data says where its data lie now, if they moved
     #[arg(long, value_name = "DIR", help_heading = "Output",
-          conflicts_with_all = ["model", "config", "seed", "TrainingArgs", "data", "MakingArgs", "FrontEndArgs", "out", "trace", "max_steps"])]
+          conflicts_with_all = ["model", "config", "seed", "TrainingArgs", "MakingArgs", "split_seed", "FrontEndArgs", "out", "trace", "max_steps"])]
     resume: Option<PathBuf>,
     /// The run's folder, new or empty [default: the first free runs/train-N]
     #[arg(long, value_name = "DIR", help_heading = "Output")]
@@ -83,7 +83,7 @@ struct Report<'a> {
 impl Args {
     pub fn run(self) -> Result<ExitCode> {
         let config = match &self.resume {
-            Some(folder) => unfinished(folder)?,
+            Some(folder) => unfinished(folder, self.data.place().as_deref())?,
             None => self.config()?,
         };
         config.check()?;
@@ -145,8 +145,8 @@ impl Args {
     }
 }
 
-/// The settings of the run in `folder`, which must not be finished.
-fn unfinished(folder: &Path) -> Result<Config> {
+/// The settings of the run in `folder`, which must not be finished; its data lie in `place` now, if they moved.
+fn unfinished(folder: &Path, place: Option<&Path>) -> Result<Config> {
     if Grid::is_in(folder) {
         let folder = folder.display();
         return Err(Error::Config(format!("{folder}: a study; go on with: genregrad reproduce --resume {folder}")));
@@ -155,5 +155,10 @@ fn unfinished(folder: &Path) -> Result<Config> {
         return Err(Error::Config(format!("{}: a finished run; there is nothing left to do", folder.display())));
     }
     files::sweep(folder, Duration::ZERO);
-    results::read_config(&folder.join("run.toml"))
+    if let Some(place) = place {
+        results::move_data(folder, place)?;
+    }
+    let config = results::read_config(&folder.join("run.toml"))?;
+    config.data.check_there()?;
+    Ok(config)
 }

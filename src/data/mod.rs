@@ -6,6 +6,7 @@
 
 pub mod augment;
 pub mod cache;
+pub mod fingerprint;
 pub mod folder;
 pub mod load;
 pub mod pickle;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::baseline;
 use crate::data::Dataset;
 use crate::data::cache::Cache;
+use crate::data::fingerprint::Fingerprint;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files;
@@ -188,6 +189,18 @@ impl Study {
         Ok(study)
     }
 
+    /// From now on its data lie in `place`.
+    ///
+    /// # Errors
+    /// Those of [`Data::move_to`], before anything is changed; those of files.
+    pub fn move_data(&mut self, place: &Path) -> Result<()> {
+        for cell in &mut self.grid.cells {
+            cell.config.data.move_to(place)?;
+        }
+        self.grid.write(&self.folder)?;
+        self.grid.cells.iter().try_for_each(|cell| results::move_data(&self.folder_of(cell), place))
+    }
+
     /// Its folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -203,14 +216,8 @@ impl Study {
     /// # Errors
     /// [`Error::Config`] if the data are not where they were; those of loading and training.
     pub fn resume(&self, means: Means, watcher: &mut dyn Watcher) -> Result<()> {
-        let unfinished = self.grid.cells.iter().filter(|cell| !self.is_finished(cell));
-        let mut paths = unfinished.filter_map(|cell| cell.config.data.path.as_deref());
-        if let Some(gone) = paths.find(|path| !path.exists()) {
-            let gone = gone.display();
-            return Err(Error::Config(format!(
-                "{gone}: the study's data are gone; put them there again, or a link to them"
-            )));
-        }
+        let mut unfinished = self.grid.cells.iter().filter(|cell| !self.is_finished(cell));
+        unfinished.try_for_each(|cell| cell.config.data.check_there())?;
         self.train(0..self.grid.cells.len(), &mut Shelf::default(), means, watcher)
     }
 
@@ -324,6 +331,11 @@ impl Study {
         let wanted: Vec<&Data> = taken.iter().map(|taken| &taken.cell.config.data).collect();
         shelf.load(&wanted, means.cache, watcher)?;
         let dataset = |taken: &Taken| shelf.get(&taken.cell.config.data);
+        for taken in taken {
+            let data = Fingerprint::of(dataset(taken));
+            let mut alike = self.grid.cells.iter().filter(|cell| cell.config.data == taken.cell.config.data);
+            alike.try_for_each(|cell| results::check_data(&self.folder_of(cell), &data))?;
+        }
         if let [Taken { cell: Cell { method: Method::Mixtures, config, .. }, folder, .. }] = taken {
             return mixtures(folder, config, dataset(&taken[0]));
         }

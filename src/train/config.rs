@@ -1,6 +1,6 @@
 //! Everything that a run depends on, as one file: `run.toml`. Presets fill it, flags change it, it can be fed back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -152,6 +152,35 @@ impl Default for Data {
 }
 
 impl Data {
+    /// Refuses data that are not there any more.
+    ///
+    /// # Errors
+    /// [`Error::Config`], with what to do about it.
+    pub fn check_there(&self) -> Result<()> {
+        match self.path.as_ref().filter(|path| !path.exists()) {
+            Some(gone) => {
+                let message = format!("{}: the data are gone; say with --data where they lie now", gone.display());
+                Err(Error::Config(message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Names another place for the same data.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if nothing is there, or if the data are the built-in corpus, which lies nowhere.
+    pub fn move_to(&mut self, place: &Path) -> Result<()> {
+        let path = self.path.as_mut().ok_or_else(|| {
+            Error::Config("--data: this was begun on the built-in corpus; leave it out, or start anew".to_string())
+        })?;
+        if !place.exists() {
+            return Err(Error::Config(format!("{}: no such file or folder", place.display())));
+        }
+        *path = place.to_path_buf();
+        Ok(())
+    }
+
     /// Where the tracks come from.
     pub fn source(&self) -> Source {
         match &self.path {

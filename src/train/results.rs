@@ -1,5 +1,6 @@
 //! The run's folder: `run.toml`, `metrics.csv`, `checkpoint.safetensors`, `results.json`, `segments.csv`,
-//! `confusion.csv`; for an earlier milestone `results-100.json` and so on; while it is unfinished `state.safetensors`.
+//! `confusion.csv`; for an earlier milestone `results-100.json` and so on; `data.json`, by which its data are known again;
+//! while it is unfinished `state.safetensors`.
 //!
 //! `results.json` comes last: where it is, the run is finished.
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
+use crate::data::fingerprint::Fingerprint;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::models::Architecture;
@@ -217,6 +219,7 @@ impl Saving<'_> {
 }
 
 const RUN: &str = "run.toml";
+const DATA: &str = "data.json";
 const METRICS: &str = "metrics.csv";
 const CHECKPOINT: &str = "checkpoint.safetensors";
 const STATE: &str = "state.safetensors";
@@ -244,7 +247,7 @@ impl Default for Saves {
 /// finished before [`finish`] says so.
 ///
 /// # Errors
-/// Those of [`fit::fit`]; [`Error::Data`] if the folder is that of another run or its state is damaged.
+/// Those of [`fit::fit`] and [`check_data`]; [`Error::Data`] if the folder is that of another run or its state is damaged.
 pub fn train(
     trainer: Trainer,
     folder: &Path,
@@ -261,8 +264,13 @@ pub fn train(
             return Err(Error::data(&path, "of a run with other settings; name another folder"));
         }
     } else {
-        let text = toml::to_string(config).map_err(|error| Error::Config(error.to_string()))?;
-        files::replace(&path, text.as_bytes())?;
+        write_config(&path, config)?;
+    }
+    let data = Fingerprint::of(dataset);
+    check_data(folder, &data)?;
+    let path = folder.join(DATA);
+    if !path.exists() {
+        files::replace_json(&path, &data)?;
     }
     let path = folder.join(STATE);
     let state = match path.exists() {
@@ -285,6 +293,34 @@ pub fn train(
 pub fn finish(run: &Run) -> Result<()> {
     files::replace_json(&run.folder.join(RESULTS), &run.results)?;
     remove_state(&run.folder)
+}
+
+/// Refuses data other than those that the run in `folder`, if there is one, began with.
+///
+/// # Errors
+/// [`Error::Training`] for other data; [`Error::Io`] or [`Error::Data`] if `data.json` cannot be read.
+pub fn check_data(folder: &Path, data: &Fingerprint) -> Result<()> {
+    let path = folder.join(DATA);
+    if path.exists() && !files::read_json::<Fingerprint>(&path)?.is_alike(data) {
+        let message = "its data are not those that it began with: other tracks, genres, segments or sound; give it those \
+                       again (--data says where they lie), or start anew";
+        return Err(Error::Training(format!("{}: {message}", folder.display())));
+    }
+    Ok(())
+}
+
+/// Says in the `run.toml` in `folder`, if there is one, that the run's data now lie in `place`.
+///
+/// # Errors
+/// Those of [`read_config`] and [`Data::move_to`](super::config::Data::move_to); [`Error::Io`] if the disk refuses.
+pub fn move_data(folder: &Path, place: &Path) -> Result<()> {
+    let path = folder.join(RUN);
+    if !path.exists() {
+        return Ok(());
+    }
+    let mut config = read_config(&path)?;
+    config.data.move_to(place)?;
+    write_config(&path, &config)
 }
 
 /// Removes the state of a finished run, if it is still there.
@@ -317,12 +353,18 @@ pub fn discard(folder: &Path) {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if [RUN, METRICS, events::FILE].contains(&&*name) || of_milestone(&name) {
+            if [RUN, DATA, METRICS, events::FILE].contains(&&*name) || of_milestone(&name) {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
         files::discard(folder);
     }
+}
+
+/// Writes a `run.toml` (beside, then renamed).
+fn write_config(path: &Path, config: &Config) -> Result<()> {
+    let text = toml::to_string(config).map_err(|error| Error::Config(error.to_string()))?;
+    files::replace(path, text.as_bytes())
 }
 
 /// Reads a `run.toml`.

@@ -1,8 +1,8 @@
 //! An unfinished training: all that its next step depends on, and its curve so far, in one file, `state.safetensors`.
 //!
 //! Shuffles, dropout and the learning rate are functions of seed and step, so that parameters, Adam's moments, running
-//! sums and the number of steps are all there is: a training that goes on from its state gives, bit for bit, what it
-//! would have given without the pause.
+//! sums and the number of steps are all there is: a training that goes on from its state with the same data gives, bit
+//! for bit, what it would have given without the pause.
 
 use std::path::Path;
 
