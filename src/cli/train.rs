@@ -24,8 +24,9 @@ use super::progress::Progress;
 ///
 /// The run's folder gets run.toml (every setting; --config takes it back), metrics.csv (one line an epoch),
 /// checkpoint.safetensors (the weights after the last epoch), results.json, segments.csv (every test segment's outputs),
-/// confusion.csv, data.json (by which its data are known again), and two pictures. The same settings, data, seed and device give the same weights, bit for bit, also if
-/// the training was stopped or killed in between and went on with --resume.
+/// confusion.csv, data.json (by which its data are known again), and two pictures. The same settings, data, seed and
+/// device give the same weights, bit for bit, also if the training was stopped or killed in between and went on with
+/// --resume.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   genregrad train --model shallow --data genres --epochs 100 --out runs/first
