@@ -21,9 +21,9 @@ use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 use symphonia::core::units::{Duration, Timestamp};
 
-use super::SAMPLE_RATE;
 use super::pcm::{self, Pcm};
 use super::resample::{LOUDEST, Resample, resampled_length};
+use super::{SAMPLE_RATE, flac, mp3, ogg};
 use crate::error::{Error, Result};
 
 /// Sample rates that are believed, Hz.
@@ -127,11 +127,9 @@ pub fn stream(path: &Path, part: Part, sink: &mut dyn FnMut(&[f32]) -> Result<()
             pcm::check_aiff(path, &mut file, length)?;
             decode_container(path, file, &mut mono)?;
         }
-        Kind::Ogg => {
-            pcm::check_ogg(path, &mut file, length)?;
-            decode_container(path, file, &mut mono)?;
-        }
-        Kind::Compressed => decode_container(path, file, &mut mono)?,
+        Kind::Ogg => ogg::decode(path, file, length, &mut mono)?,
+        Kind::Flac => flac::decode(path, file, &mut mono)?,
+        Kind::Mp3 => mp3::decode(path, file, &mut mono)?,
     }
     mono.finish()
 }
@@ -147,22 +145,23 @@ enum Kind {
     Au,
     Aiff,
     Ogg,
-    /// FLAC or MP3: symphonia finds out.
-    Compressed,
+    Flac,
+    Mp3,
 }
 
 impl Kind {
     fn of(path: &Path, magic: &[u8]) -> Result<Kind> {
         // MPEG layer III: eleven set bits, any version, then the layer
-        let mp3 = |bytes: &[u8]| matches!(bytes, [0xff, b, ..] if b & 0xe6 == 0xe2);
+        let is_mp3 = |bytes: &[u8]| matches!(bytes, [0xff, b, ..] if b & 0xe6 == 0xe2);
         match magic {
             [] => Err(Error::audio(path, "an empty file")),
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E'] => Ok(Kind::Wav),
             [b'F', b'O', b'R', b'M', _, _, _, _, b'A', b'I', b'F', b'F' | b'C'] => Ok(Kind::Aiff),
             [b'.', b's', b'n', b'd', ..] => Ok(Kind::Au),
             [b'O', b'g', b'g', b'S', ..] => Ok(Kind::Ogg),
-            [b'f', b'L', b'a', b'C', ..] | [b'I', b'D', b'3', ..] => Ok(Kind::Compressed),
-            bytes if mp3(bytes) => Ok(Kind::Compressed),
+            [b'f', b'L', b'a', b'C', ..] => Ok(Kind::Flac),
+            [b'I', b'D', b'3', ..] => Ok(Kind::Mp3),
+            bytes if is_mp3(bytes) => Ok(Kind::Mp3),
             _ => Err(not_audio(path)),
         }
     }
@@ -211,7 +210,7 @@ fn decode_pcm(path: &Path, mut file: File, pcm: &Pcm, mono: &mut Mono) -> Result
     Ok(())
 }
 
-fn decode_container(path: &Path, mut file: File, mono: &mut Mono) -> Result<()> {
+pub(super) fn decode_container(path: &Path, mut file: File, mono: &mut Mono) -> Result<()> {
     file.rewind().map_err(Error::io("cannot read", path))?;
     let stream = MediaSourceStream::new(Box::new(file), Default::default());
     let mut format = symphonia::default::get_probe()
@@ -309,7 +308,7 @@ fn make_decoder(path: &Path, parameters: &AudioCodecParameters, gapless: bool) -
 }
 
 /// Turns decoded packets into the part that is wanted: mixed down, checked, resampled, cut, handed on.
-struct Mono<'a> {
+pub(super) struct Mono<'a> {
     path: &'a Path,
     part: Part,
     sink: &'a mut dyn FnMut(&[f32]) -> Result<()>,
