@@ -11,6 +11,7 @@ use genregrad::bench::floor::Machine;
 use genregrad::bench::net::{Kind, Subject};
 use genregrad::device::Device;
 use genregrad::error::Result;
+use genregrad::fast;
 use genregrad::models::Architecture;
 use genregrad::train::config::{Config, Preset};
 
@@ -31,7 +32,7 @@ fn main() -> Result<()> {
             for batch in [15, 150] {
                 for fused in [true, false] {
                     let config = Config { batch, ..Config::preset(Preset::Report, model) };
-                    let mut subject = Subject::new(&config, kind, fused, &Device::Cpu)?;
+                    let mut subject = Subject::new(&config, kind, if fused { fast::ALL } else { &[] }, &Device::Cpu)?;
                     let cost = subject.cost();
                     let floor = machine.floor(cost);
                     if fused {

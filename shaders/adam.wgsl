@@ -1,7 +1,6 @@
 // Adam (Kingma and Ba 2015, algorithm 1), in place:
 //   m = beta1 m + (1 - beta1) g;   v = beta2 v + (1 - beta2) g^2
 //   parameter -= learning_rate (m / correction1) / (sqrt(v / correction2) + epsilon)
-// or, penalised, with g + lambda sign(parameter) grad_penalty in the place of g.
 // The corrections 1 - beta^t come from the host, computed in f64. Arrays are flat,
 // each net's behind the one before; one thread owns one element of net z.
 
@@ -11,7 +10,6 @@ override beta2: f32 = 0.999;
 override rest1: f32 = 0.1;   // 1 - beta1
 override rest2: f32 = 0.001; // 1 - beta2
 override epsilon: f32 = 1e-8;
-override lambda: f32 = 1.0;
 
 struct Step {
     @align(16) step: u32,
@@ -21,12 +19,11 @@ struct Step {
     correction2: f32,
 }
 
-// update: grad -> param, m, v;  update_penalised: also reads grad_penalty
+// update: grad -> param, m, v
 @group(0) @binding(0) var<storage, read> grad: array<f32>;
 @group(0) @binding(1) var<storage, read_write> param: array<f32>;
 @group(0) @binding(2) var<storage, read_write> m: array<f32>;
 @group(0) @binding(3) var<storage, read_write> v: array<f32>;
-@group(0) @binding(4) var<storage, read> grad_penalty: array<f32>;
 @group(1) @binding(0) var<uniform> steps: array<Step, 16>; // one for each net
 
 fn adam(at: u32, g: f32, step: Step) {
@@ -44,14 +41,5 @@ fn update(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gro
     if (i < len) {
         let at = id.z * len + i;
         adam(at, grad[at], steps[id.z]);
-    }
-}
-
-@compute @workgroup_size(64)
-fn update_penalised(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
-    let i = id.x + id.y * groups.x * 64u;
-    if (i < len) {
-        let at = id.z * len + i;
-        adam(at, grad[at] + lambda * sign(param[at]) * grad_penalty[id.z], steps[id.z]);
     }
 }

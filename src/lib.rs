@@ -76,6 +76,7 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod experiments;
+pub mod fast;
 pub mod files;
 pub mod models;
 pub mod nn;

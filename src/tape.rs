@@ -91,6 +91,15 @@ pub struct Node {
     pub reads: Vec<Var>,
     /// What it writes.
     pub writes: Vec<Var>,
+    /// The name of the rule that put it here, if it was not recorded.
+    pub rule: Option<&'static str>,
+}
+
+impl Node {
+    /// A node that reads `reads` and writes `writes`.
+    pub fn new(op: Arc<dyn Op>, reads: Vec<Var>, writes: Vec<Var>) -> Self {
+        Node { op, reads, writes, rule: None }
+    }
 }
 
 /// A WGSL file: its name for messages, its text for the compiler.
@@ -226,11 +235,6 @@ pub trait Op: Any + fmt::Debug + Send + Sync {
     /// The GPU kernels, run in order.
     fn gpu(&self) -> Vec<Dispatch>;
 
-    /// The same by naive kernels, one thread an element, which the others are held to; where there is but one kind, it.
-    fn gpu_naive(&self) -> Vec<Dispatch> {
-        self.gpu()
-    }
-
     /// Memory that the GPU kernels need beside the values, in floats a net: [`Bind::Scratch`] names it by its place here.
     /// Nodes share it, so that it holds nothing from one to the next.
     fn scratch(&self) -> Vec<usize> {
@@ -258,55 +262,15 @@ pub trait Op: Any + fmt::Debug + Send + Sync {
     fn flops(&self) -> u64 {
         0
     }
-
-    /// The operation that does this node's work and some of its neighbours' at once, if there is one; see
-    /// [`crate::run::fuse`].
-    fn fuse(&self, _: &Neighbours) -> Option<Fusion> {
-        None
-    }
 }
 
-/// What [`Op::fuse`] sees: the list, and the node's own place in it.
-#[derive(Clone, Copy, Debug)]
-pub struct Neighbours<'t> {
-    tape: &'t Tape,
-    /// The node's own number.
-    pub number: usize,
-}
-
-impl<'t> Neighbours<'t> {
-    /// The surroundings of node `number`.
-    pub fn new(tape: &'t Tape, number: usize) -> Self {
-        Neighbours { tape, number }
-    }
-
-    /// A node of the list.
-    pub fn node(&self, number: usize) -> &'t Node {
-        &self.tape.nodes[number]
-    }
-
-    /// The operation of node `number`, if it is a `T`.
-    pub fn op<T: Op>(&self, number: usize) -> Option<&'t T> {
-        (self.node(number).op.as_ref() as &dyn Any).downcast_ref()
-    }
-
-    /// The node that writes `var`, if one does.
-    pub fn writer(&self, var: Var) -> Option<usize> {
-        self.tape.nodes.iter().position(|node| node.writes.contains(&var))
-    }
-
-    /// The nodes that read `var`, in order.
-    pub fn readers(&self, var: Var) -> Vec<usize> {
-        (0..self.tape.nodes.len()).filter(|&number| self.tape.nodes[number].reads.contains(&var)).collect()
-    }
-}
-
-/// One rewrite of the list: nodes that go, and nodes that come. The values stay; what nobody writes any more gets no memory.
+/// One change of a program: nodes to remove, and nodes to insert. All values stay; a value without a writer gets no
+/// memory.
 #[derive(Clone, Debug, Default)]
-pub struct Fusion {
-    /// Numbers of the nodes that go.
+pub struct Rewrite {
+    /// Numbers of the nodes to remove.
     pub removed: Vec<usize>,
-    /// Nodes that come, each in the place of a node that goes.
+    /// Nodes to insert, each with the number of the removed node that it replaces.
     pub added: Vec<(usize, Node)>,
 }
 
@@ -423,7 +387,7 @@ impl Tape {
         for var in &writes {
             self.written[var.0] = true;
         }
-        self.nodes.push(Node { op: Arc::new(op), reads: reads.to_vec(), writes: writes.clone() });
+        self.nodes.push(Node::new(Arc::new(op), reads.to_vec(), writes.clone()));
         Ok(writes)
     }
 
@@ -460,7 +424,7 @@ impl Tape {
         for var in writes {
             self.written[var.0] = true;
         }
-        self.nodes.push(Node { op: Arc::new(op), reads: reads.to_vec(), writes: writes.to_vec() });
+        self.nodes.push(Node::new(Arc::new(op), reads.to_vec(), writes.to_vec()));
         Ok(())
     }
 
@@ -492,7 +456,7 @@ impl Tape {
         &self.nodes
     }
 
-    /// True if the value exists when the program runs: a fused program leaves some of its values out.
+    /// True if the value exists when the program runs. A rewritten program has values that no node writes.
     pub fn is_live(&self, var: Var) -> bool {
         self.values[var.0].source != Source::Node || self.nodes.iter().any(|node| node.writes.contains(&var))
     }
@@ -500,25 +464,25 @@ impl Tape {
     /// Carries out one rewrite.
     ///
     /// # Panics
-    /// If a node reads a value that nobody before it writes any more, or a new node does not fit its values: the rewrite
-    /// is wrong, whatever the program.
-    pub fn rewrite(&mut self, fusion: Fusion) {
-        let mut added = fusion.added;
+    /// If a node reads a value that no node before it writes, or if a new node does not fit its values. Then the rule is
+    /// wrong, whatever the program.
+    pub fn rewrite(&mut self, rewrite: Rewrite) {
+        let mut added = rewrite.added;
         let mut nodes = Vec::with_capacity(self.nodes.len());
         for (number, node) in self.nodes.drain(..).enumerate() {
             while let Some(at) = added.iter().position(|(place, _)| *place == number) {
                 nodes.push(added.remove(at).1);
             }
-            if !fusion.removed.contains(&number) {
+            if !rewrite.removed.contains(&number) {
                 nodes.push(node);
             }
         }
-        assert!(added.is_empty(), "a fused node without a place in the list");
+        assert!(added.is_empty(), "an inserted node replaces a removed one");
         let mut written: Vec<bool> = self.values.iter().map(|value| value.source != Source::Node).collect();
         for node in &nodes {
             let name = node.op.name();
             for var in &node.reads {
-                assert!(written[var.0], "{name} reads {}, which fusion left out", self.values[var.0].name);
+                assert!(written[var.0], "{name} reads {}, which nothing writes before", self.values[var.0].name);
             }
             let reads: Vec<&Shape> = node.reads.iter().map(|var| &self.values[var.0].shape).collect();
             let shapes = node.op.output_shapes(&reads).unwrap_or_else(|error| panic!("{error}"));

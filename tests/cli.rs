@@ -625,7 +625,7 @@ fn nonsense_is_refused_before_any_work() {
     bad(dir, &["train", "--model", "deep", "--device", "abacus"], 1, "device: ");
     bad(dir, &["gradcheck", "--device", "abacus"], 1, "device: ");
     bad(dir, &["bench", "--device", "abacus"], 1, "device: ");
-    bad(dir, &["bench", "--device", "cpu", "--naive"], 2, "--naive is about GPUs, but the device is CPU");
+    bad(dir, &["bench", "--device", "cpu", "--without", "speed"], 2, "invalid value 'speed'");
     bad(dir, &["bench", "--device", "cpu", "--batch", "0"], 2, "batch: expected 1 to 4096, got 0");
     bad(dir, &["bench", "--device", "cpu", "--batch", "4097"], 2, "batch: expected 1 to 4096, got 4097");
     bad(dir, &["evaluate", "."], 2, ".: not a run's folder");
@@ -731,19 +731,20 @@ fn bench_says_where_a_gpus_time_goes() {
     }
     let dir = TempDir::new().unwrap();
     let few = ["bench", "--device", "gpu", "--batch", "1", "--steps", "2", "--warmup", "1", "--json", "--quiet"];
-    for more in [&["--profile"][..], &["--naive", "--forward", "--profile"]] {
+    for (more, op, kernel) in [
+        (&["--profile"][..], "conv_block", "block"),
+        (&["--without", "conv_block,dense", "--forward", "--profile"], "conv2d", "forward"),
+    ] {
         let report = good_json(dir.path(), &[&few[..], more].concat());
         let profile = report["profile"].as_array().unwrap();
         let dispatches: u64 = profile.iter().map(|time| time["dispatches"].as_u64().unwrap()).sum();
         assert_eq!(report["dispatches"], dispatches, "{report}");
         assert!(report["compile_seconds"].as_f64().unwrap() > 0.0, "{report}");
-        assert!(
-            profile.iter().any(|time| time["op"] == "conv_block" && time["ms"].as_f64().unwrap() > 0.0),
-            "{report}"
-        );
-        let block = profile.iter().find(|time| time["op"] == "conv_block").unwrap();
-        assert_eq!(report["naive"], more.contains(&"--naive"));
-        assert_eq!(block["kernel"], if more.contains(&"--naive") { "forward" } else { "block" });
+        assert!(profile.iter().any(|time| time["op"] == op && time["ms"].as_f64().unwrap() > 0.0), "{report}");
+        let block = profile.iter().find(|time| time["op"] == op).unwrap();
+        let without = if op == "conv2d" { serde_json::json!(["conv_block", "dense"]) } else { serde_json::json!([]) };
+        assert_eq!(report["without"], without);
+        assert_eq!(block["kernel"], kernel);
     }
 }
 

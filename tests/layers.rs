@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["autodiff"],
     &["nn"],
     &["models"],
+    &["fast"],
     &["audio"],
     &["data"],
     &["train"],

@@ -80,17 +80,13 @@ fn random_shapes_pass_on_the_cpu() {
 #[test]
 fn gpu_kernels_compute_what_the_cpus_do() {
     let Some(gpu) = common::gpu().map(Device::Gpu) else { return };
-    for gpu in [gpu.naive(), gpu] {
-        all_pass(&cases::ops().unwrap(), |case| check::values(case, &gpu, Truth::Cpu));
-    }
+    all_pass(&cases::ops().unwrap(), |case| check::values(case, &gpu, Truth::Cpu));
 }
 
 #[test]
 fn random_shapes_pass_on_the_gpu() {
     let Some(gpu) = common::gpu().map(Device::Gpu) else { return };
-    for gpu in [gpu.naive(), gpu] {
-        all_pass(&random_shapes(0..3), |case| check::values(case, &gpu, Truth::Reference));
-    }
+    all_pass(&random_shapes(0..3), |case| check::values(case, &gpu, Truth::Reference));
 }
 
 /// What a case is given for net `net`: the numbers of a value in another order, single ones larger.
@@ -110,42 +106,38 @@ fn for_net(data: &[f32], net: usize) -> Vec<f32> {
 #[test]
 fn nets_side_by_side_compute_what_each_computes_alone() {
     let Some(gpu) = common::gpu().map(Device::Gpu) else { return };
-    for gpu in [gpu.naive(), gpu] {
-        for case in cases::ops().unwrap() {
-            let params = |net| {
-                let mut params = Params::default();
-                for (name, tensor) in case.params.iter() {
-                    params.push(
-                        name.to_string(),
-                        Tensor::new(tensor.shape().clone(), for_net(tensor.data(), net)).unwrap(),
-                    );
-                }
+    for case in cases::ops().unwrap() {
+        let params = |net| {
+            let mut params = Params::default();
+            for (name, tensor) in case.params.iter() {
                 params
-            };
-            let params: Vec<Params> = (0..3).map(params).collect();
-            let values = |plans: &mut [Plan], first: usize| -> Vec<Vec<Vec<u32>>> {
-                for (net, plan) in (first..).zip(plans.iter_mut()) {
-                    case.given.iter().for_each(|(var, data)| plan.write(*var, &for_net(data, net)).unwrap());
-                }
-                for number in 1..=2 {
-                    for (net, plan) in (first as u32..).zip(plans.iter_mut()) {
-                        let step = case.step(number + 3 * net);
-                        plan.step(&[], &Step { seed: step.seed + net, ..step }).unwrap();
-                    }
-                }
-                let read = |plan: &mut Plan| {
-                    let vars: Vec<_> = plan.tape().nodes().iter().flat_map(|node| node.writes.clone()).collect();
-                    vars.into_iter().map(|var| plan.read(var).unwrap().iter().map(|x| x.to_bits()).collect()).collect()
-                };
-                plans.iter_mut().map(read).collect()
-            };
-            let together = values(&mut Plan::several(&case.tape, &gpu, &params).unwrap(), 0);
-            for (net, together) in together.iter().enumerate() {
-                let mut alone = [Plan::new(&case.tape, &gpu, &params[net]).unwrap()];
-                assert!(*together == values(&mut alone, net)[0], "{}: {}, net {net}", case.subject, case.name);
+                    .push(name.to_string(), Tensor::new(tensor.shape().clone(), for_net(tensor.data(), net)).unwrap());
             }
-            assert!(together[0] != together[1], "{}: {}: nets that do the same show nothing", case.subject, case.name);
+            params
+        };
+        let params: Vec<Params> = (0..3).map(params).collect();
+        let values = |plans: &mut [Plan], first: usize| -> Vec<Vec<Vec<u32>>> {
+            for (net, plan) in (first..).zip(plans.iter_mut()) {
+                case.given.iter().for_each(|(var, data)| plan.write(*var, &for_net(data, net)).unwrap());
+            }
+            for number in 1..=2 {
+                for (net, plan) in (first as u32..).zip(plans.iter_mut()) {
+                    let step = case.step(number + 3 * net);
+                    plan.step(&[], &Step { seed: step.seed + net, ..step }).unwrap();
+                }
+            }
+            let read = |plan: &mut Plan| {
+                let vars: Vec<_> = plan.tape().nodes().iter().flat_map(|node| node.writes.clone()).collect();
+                vars.into_iter().map(|var| plan.read(var).unwrap().iter().map(|x| x.to_bits()).collect()).collect()
+            };
+            plans.iter_mut().map(read).collect()
+        };
+        let together = values(&mut Plan::several(&case.tape, &gpu, &params).unwrap(), 0);
+        for (net, together) in together.iter().enumerate() {
+            let mut alone = [Plan::new(&case.tape, &gpu, &params[net]).unwrap()];
+            assert!(*together == values(&mut alone, net)[0], "{}: {}, net {net}", case.subject, case.name);
         }
+        assert!(together[0] != together[1], "{}: {}: nets that do the same show nothing", case.subject, case.name);
     }
 }
 

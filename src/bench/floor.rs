@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::net::Cost;
 use crate::device::Device;
 use crate::error::Result;
-use crate::ops;
+use crate::fast::simd::{self, Kernel, LANES, Vector};
 
 /// What the threads of this process, or a GPU, reach together.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -81,9 +81,43 @@ fn quickest(mut work: impl FnMut()) -> f64 {
     tries.fold(f64::INFINITY, f64::min)
 }
 
+/// Independent sums that [`multiply_adds`] keeps in registers: enough to hide the latency of two units.
+const SUMS: usize = 12;
+
+/// Multiply-adds in registers and nothing else. Returns the number of floating-point operations, two per multiply-add.
+fn multiply_adds(rounds: u64) -> u64 {
+    let mut flops = 0;
+    simd::run(MultiplyAdds { rounds, flops: &mut flops });
+    flops
+}
+
+struct MultiplyAdds<'a> {
+    rounds: u64,
+    flops: &'a mut u64,
+}
+
+impl Kernel for MultiplyAdds<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let (factor, addend) = (V::splat(std::hint::black_box(0.999)), V::splat(std::hint::black_box(0.001)));
+        let mut sums = [addend; SUMS];
+        for _ in 0..self.rounds {
+            for sum in &mut sums {
+                *sum = sum.mul_add(factor, addend);
+            }
+        }
+        let mut total = [0.0; LANES];
+        for sum in sums {
+            sum.add(V::load(&total)).store(&mut total);
+        }
+        std::hint::black_box(total);
+        *self.flops = 2 * (SUMS * V::LANES) as u64 * self.rounds;
+    }
+}
+
 fn peak(rounds: u64) -> f64 {
     let mut flops = 0;
-    let seconds = quickest(|| flops = rayon::broadcast(|_| ops::multiply_adds(rounds)).iter().sum());
+    let seconds = quickest(|| flops = rayon::broadcast(|_| multiply_adds(rounds)).iter().sum());
     flops as f64 / seconds / 1e9
 }
 
@@ -116,6 +150,12 @@ mod tests {
         let machine = Machine { peak_gflops: 200.0, triad_gb_per_s: 30.0 };
         let floor = machine.floor(Cost { flops: 4_000_000_000, flops_at_winners: 2_000_000_000, bytes: 60_000_000 });
         assert_eq!((floor.arithmetic_ms, floor.arithmetic_at_winners_ms, floor.memory_ms), (20.0, 10.0, 2.0));
+    }
+
+    #[test]
+    fn operations_are_counted() {
+        assert_eq!(multiply_adds(1), (2 * SUMS * simd::width()) as u64);
+        assert_eq!(multiply_adds(1000), 1000 * multiply_adds(1));
     }
 
     #[test]

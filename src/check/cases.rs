@@ -9,11 +9,12 @@ use rand::RngExt;
 use crate::autodiff::{self, Grads};
 use crate::device::Device;
 use crate::error::Result;
+use crate::fast;
 use crate::models::Architecture;
 use crate::nn::{self, Activation};
 use crate::ops::{self, Adam, Padding};
 use crate::rng::{self, Rng};
-use crate::run::{self, Plan};
+use crate::run::Plan;
 use crate::tape::{Source, Step, Tape, Var};
 use crate::tensor::{Params, Tensor};
 use crate::train::config::{Config, Preset};
@@ -67,7 +68,7 @@ impl Case {
 
     /// The same with neighbouring nodes fused.
     pub fn fused(&self) -> Self {
-        let tape = run::fuse(&self.tape);
+        let tape = fast::rewrite(&self.tape, fast::ALL);
         let forward = 1 + tape.nodes().iter().position(|node| node.writes.contains(&self.loss)).unwrap_or(0);
         Case { name: format!("{}, fused", self.name), tape, forward, ..self.clone() }
     }
@@ -136,7 +137,7 @@ impl Draft {
         ops::conv2d(&mut self.tape, x, weight, bias, padding)
     }
 
-    /// A convolution with a bias, an activation and a pool, to be fused.
+    /// A convolution, an activation and a pool, to be rewritten as one node. ReLU comes without a bias.
     fn conv_block(
         &mut self,
         input: [usize; 4],
@@ -146,6 +147,25 @@ impl Draft {
         window: (usize, usize),
     ) -> Result<Var> {
         let map = self.conv2d(input, kernel, activation != Activation::Relu, padding)?;
+        self.block(map, activation, window)
+    }
+
+    /// The same on an input that needs no gradient, as in a first layer.
+    fn first_block(
+        &mut self,
+        input: [usize; 4],
+        kernel: [usize; 3],
+        activation: Activation,
+        window: (usize, usize),
+    ) -> Result<Var> {
+        let ([c_out, k_h, k_w], x) = (kernel, self.input(input));
+        let weight = self.param("weight", [c_out, input[1], k_h, k_w])?;
+        let bias = if activation == Activation::Relu { None } else { Some(self.param("bias", [c_out])?) };
+        let map = ops::conv2d(&mut self.tape, x, weight, bias, Padding::Same)?;
+        self.block(map, activation, window)
+    }
+
+    fn block(&mut self, map: Var, activation: Activation, window: (usize, usize)) -> Result<Var> {
         let activated = activation.record(&mut self.tape, map, 0.3)?;
         self.fused = true;
         ops::max_pool2d(&mut self.tape, activated, window)
@@ -210,7 +230,7 @@ impl Draft {
         let total = ops::accumulate(&mut self.tape, "total", loss)?;
         self.given.push((total, vec![40.0]));
         if self.fused {
-            self.tape = run::fuse(&self.tape);
+            self.tape = fast::rewrite(&self.tape, fast::ALL);
             // Some gradients never reach memory.
             grads.retain(|&(_, grad)| self.tape.is_live(grad));
         }
@@ -259,7 +279,16 @@ const OPS: &[Row] = &[
     }),
     // Not tanh: seventeen channels saturate it, and `1 - y^2` has no digits left.
     ("conv_block", "valid, LeakyReLU, 17 channels, the whole plane", |d| {
-        d.conv_block([2, 17, 4, 5], [2, 2, 3], Padding::Valid, Activation::LeakyRelu, (3, 3))
+        d.conv_block([2, 17, 4, 6], [2, 2, 4], Padding::Valid, Activation::LeakyRelu, (3, 2))
+    }),
+    ("conv_block", "first layer, LeakyReLU, 1x20 with columns left over", |d| {
+        d.first_block([2, 1, 6, 43], [3, 4, 5], Activation::LeakyRelu, (1, 20))
+    }),
+    ("conv_block", "first layer, ReLU without bias, 20x1, 17 channels", |d| {
+        d.first_block([2, 2, 40, 5], [17, 5, 3], Activation::Relu, (20, 1))
+    }),
+    ("conv_block", "first layer, tanh, a window of 8, 1x8 kernel", |d| {
+        d.first_block([3, 3, 8, 9], [4, 1, 8], Activation::Tanh, (4, 2))
     }),
     ("conv_block", "same, LeakyReLU, kernel larger than the input, no pool", |d| {
         d.conv_block([1, 2, 4, 3], [2, 10, 7], Padding::Same, Activation::LeakyRelu, (1, 1))
@@ -295,6 +324,11 @@ const OPS: &[Row] = &[
     ("dropout", "p 0.9", |d| {
         let x = d.param("input", [130])?;
         ops::dropout(&mut d.tape, x, 0.9, 0)
+    }),
+    ("dropout", "in vector registers", |d| {
+        d.fused = true;
+        let x = d.param("input", [3, 67])?;
+        ops::dropout(&mut d.tape, x, 0.25, 3)
     }),
     ("concat", "5 and 66 columns", |d| {
         let (a, b) = (d.param("a", [3, 5])?, d.param("b", [3, 66])?);
@@ -333,6 +367,10 @@ const OPS: &[Row] = &[
     }),
     // Every case ends in these two; here they have little else beside them.
     ("adam", "past a workgroup", |d| d.param("parameter", [65])),
+    ("adam", "in vector registers", |d| {
+        d.fused = true;
+        d.param("parameter", [65])
+    }),
     ("adam", "fused with a penalty", |d| {
         d.fused = true;
         let x = d.param("parameter", [3, 65])?;
@@ -398,8 +436,14 @@ pub fn random(seed: u64) -> Result<Vec<Case>> {
     })?;
     let window = (kernel[0].min(input[2]), kernel[1].min(input[3]));
     add("max_pool2d", format!("{input:?} by {window:?}"), &|d| d.max_pool2d(input, window))?;
-    add("conv_block", format!("same, {input:?}, {kernel:?} to {}, by {window:?}", channels[1]), &|d| {
-        d.conv_block(input, [channels[1], kernel[0], kernel[1]], Padding::Same, Activation::LeakyRelu, window)
+    // Sizes that the rule accepts: eight taps, and no gradient of the input behind a large window.
+    let kernel = [channels[1], kernel[0], if kernel[0] * kernel[1] < 8 { 8 } else { kernel[1] }];
+    add("conv_block", format!("same, {input:?}, {kernel:?}, by {window:?}"), &|d| {
+        if window.0 * window.1 < 8 {
+            d.conv_block(input, kernel, Padding::Same, Activation::LeakyRelu, window)
+        } else {
+            d.first_block(input, kernel, Activation::LeakyRelu, window)
+        }
     })?;
     let rows = sizes(2000, 3);
     add("concat", format!("{rows:?}"), &|d| {

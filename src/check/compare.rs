@@ -74,6 +74,7 @@ pub fn tolerance(op: &str) -> f64 {
         "conv_block" => 2e-5,                        // 2.0e-6; 7.6e-7
         "conv_block.grad" => 1e-5,                   // 1.5e-6; 3.1e-6
         "dense" => 2e-5,                             // 7.0e-7; 2.8e-6
+        "dense.blocked" => 2e-5,                     // as dense.penalised
         "dense.penalised" => 2e-5,                   // 3.0e-7; 2.5e-6
         "dense.update" => 2e-5,                      // 7.6e-7; 4.5e-6
         "dense.grad_input" => 7e-6,                  // 7.3e-7; 5.2e-7
@@ -84,9 +85,9 @@ pub fn tolerance(op: &str) -> f64 {
         "tanh" => 1.5e-6,                            // 6.8e-8; 1.8e-7
         "tanh.grad_input" => 5e-7,                   // 5.5e-8; 0
         "l1_penalty" => 2e-6,                        // 1.5e-7; 2.2e-7
-        "adam" => 1e-5,                              // 1.6e-6; 8.0e-8
+        "adam" | "adam.vector" => 1e-5,              // 1.6e-6; 8.0e-8
         "adam.penalised" => 2e-6,                    // 2.1e-7; 1.2e-7
-        "dropout" => 5e-7,                           // 7.3e-8; 0
+        "dropout" | "dropout.vector" => 5e-7,        // 7.3e-8; 0
         // These only move numbers.
         "concat" | "concat.grad_input" | "fill" | "max_pool2d" | "max_pool2d.grad_input" | "reshape" => 0.0,
         // One or two roundings: accumulate, add, leaky_relu, the L1 penalty's gradient. 4.9e-8; 0

@@ -117,7 +117,6 @@ enum Question {
     Values,
     Gradients,
     GpuValues,
-    GpuNaive,
     GpuSteps,
 }
 
@@ -126,10 +125,6 @@ fn questions(case: &Case, gpu: Option<&Device>) -> Vec<Question> {
     let mut questions = vec![Question::Values, Question::Gradients];
     if gpu.is_some() {
         questions.push(Question::GpuValues);
-        // Where every operation has but one kind of kernel, the answer is known.
-        if case.tape.nodes().iter().any(|node| node.op.gpu() != node.op.gpu_naive()) {
-            questions.push(Question::GpuNaive);
-        }
         if case.net {
             questions.push(Question::GpuSteps);
         }
@@ -143,7 +138,6 @@ impl Question {
             Question::Values => "values: CPU against f64",
             Question::Gradients => "gradient: CPU against f64 differences",
             Question::GpuValues => "values, gradients: GPU against CPU",
-            Question::GpuNaive => "values, gradients: GPU's naive kernels against CPU",
             Question::GpuSteps => "10 Adam steps, dropout: GPU against CPU",
         }
     }
@@ -151,7 +145,6 @@ impl Question {
     fn ask(self, case: &Case, gpu: Option<&Device>) -> Result<Finding> {
         match (self, gpu) {
             (Question::GpuValues, Some(gpu)) => values(case, gpu, Truth::Cpu),
-            (Question::GpuNaive, Some(gpu)) => values(case, &gpu.naive(), Truth::Cpu),
             (Question::GpuSteps, Some(gpu)) => steps(case, gpu, 10),
             (Question::Gradients, _) => gradients(case),
             _ => values(case, &Device::Cpu, Truth::Reference),

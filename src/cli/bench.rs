@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use clap::{ValueEnum, value_parser};
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
@@ -12,7 +13,8 @@ use crate::bench::net::{Kind, Subject};
 use crate::bench::{self, Times};
 use crate::device::Device;
 use crate::device::gpu::NETS;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::fast::{self, Rule};
 use crate::models::Architecture;
 use crate::report::tables;
 use crate::run::Timing;
@@ -66,9 +68,10 @@ pub struct Args {
     /// Steps before those, not timed
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u32).range(..=1_000_000))]
     warmup: u32,
-    /// Take the GPU's naive kernels, one thread an element, which the fast ones are held to
-    #[arg(long)]
-    naive: bool,
+    /// Rules to leave out; `genregrad program` prints which rule made a node
+    #[arg(long, value_name = "RULE,…", value_delimiter = ',', conflicts_with = "no_fuse",
+          value_parser = PossibleValuesParser::new(fast::ALL.iter().map(|rule| rule.name)))]
+    without: Vec<String>,
     /// Time every kernel of a step too, each alone: the least of --steps
     #[arg(long)]
     profile: bool,
@@ -77,7 +80,7 @@ pub struct Args {
     floor: bool,
     /// Time this representation of --segments segments of 20,462 samples, on the CPU
     #[arg(long, value_enum, value_name = "KIND", help_heading = "Front end",
-          conflicts_with_all = ["model", "preset", "batch", "forward", "nets", "no_fuse", "floor", "device", "naive", "profile"])]
+          conflicts_with_all = ["model", "preset", "batch", "forward", "nets", "no_fuse", "floor", "device", "without", "profile"])]
     front_end: Option<FrontEndKind>,
     /// Segments of a pass
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "front_end", help_heading = "Front end",
@@ -99,8 +102,8 @@ struct NetReport {
     /// Side by side.
     nets: usize,
     fused: bool,
-    /// Whether a GPU took its naive kernels.
-    naive: bool,
+    /// Rules that were left out.
+    without: Vec<String>,
     device: String,
     threads: usize,
     steps: u32,
@@ -174,18 +177,16 @@ impl Args {
         let progress = Progress::new(self.output.quiet);
         let choice = Device::choose(&self.device.device)?;
         choice.note.iter().for_each(|note| progress.note(note));
-        let device = if self.naive { choice.device.naive() } else { choice.device };
-        if let (Device::Cpu, true) = (&device, self.naive) {
-            let message = format!("--naive is about GPUs, but the device is {}", choice.description);
-            return Err(Error::Config(message));
-        }
+        let device = choice.device;
+        let wanted = |rule: &&Rule| !self.no_fuse && !self.without.iter().any(|name| name == rule.name);
+        let rules: Vec<Rule> = fast::ALL.iter().filter(wanted).copied().collect();
 
         let kind = if self.forward { Kind::Forward } else { Kind::Train };
         let nets = usize::from(self.nets);
         if nets > device.side_by_side() {
             progress.note("--nets: only a GPU takes several nets side by side; one after the other");
         }
-        let mut subject = Subject::several(&config, kind, !self.no_fuse, &device, nets)?;
+        let mut subject = Subject::several(&config, kind, &rules, &device, nets)?;
         let times = self.timed(&progress, |done| subject.time(self.warmup, self.steps, done))?;
         let profile = if self.profile { by_operation(subject.profile(self.steps)?) } else { Vec::new() };
         let compiled = subject.compiled();
@@ -199,7 +200,7 @@ impl Args {
             batch: self.batch,
             nets,
             fused: !self.no_fuse,
-            naive: self.naive,
+            without: self.without.clone(),
             device: choice.description,
             threads: rayon::current_num_threads(),
             steps: self.steps,
@@ -261,7 +262,10 @@ impl NetReport {
         let preset = name(self.preset);
         let what = if self.what == "step" { "training step" } else { "forward pass" };
         let fused = if self.fused { "fused" } else { "not fused" };
-        let kernels = if self.naive { ", naive kernels" } else { "" };
+        let left_out = match self.without.as_slice() {
+            [] => String::new(),
+            rules => format!(" without {}", rules.join(", ")),
+        };
         let nets = if self.nets > 1 { format!("{} nets side by side, ", self.nets) } else { String::new() };
         let mut rows = time_rows(&self.times, self.steps, self.warmup);
         rows.push(["samples".into(), format!("{:.0} / s", self.samples_per_s), String::new()]);
@@ -293,7 +297,7 @@ impl NetReport {
             rows.push([(*op).to_string(), format!("{ms:.3} ms"), format!("{kernel}{times}")]);
         }
         format!(
-            "{nets}{model} net, preset {preset}, {what}, batch {batch}, {fused}{kernels}\n{device}\n{}\n",
+            "{nets}{model} net, preset {preset}, {what}, batch {batch}, {fused}{left_out}\n{device}\n{}\n",
             table(rows)
         )
     }

@@ -25,8 +25,6 @@ pub struct Gpu {
     fault: Fault,
     step_layout: wgpu::BindGroupLayout,
     timestamps: bool,
-    /// Whether plans take the naive kernels.
-    naive: bool,
     modules: Mutex<HashMap<Shader, wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
 }
@@ -172,7 +170,6 @@ impl Gpu {
             fault,
             step_layout,
             timestamps: !features.is_empty(),
-            naive: false,
             modules: Mutex::default(),
             pipelines: Mutex::default(),
         })
@@ -194,26 +191,6 @@ impl Gpu {
 
     pub(crate) fn limits(&self) -> &wgpu::Limits {
         &self.limits
-    }
-
-    /// The same device, on which plans take the naive kernels: one thread an element, nothing shared.
-    pub fn naive(&self) -> Gpu {
-        Gpu {
-            device: self.device.clone(),
-            queue: self.queue.clone(),
-            info: self.info.clone(),
-            limits: self.limits.clone(),
-            fault: self.fault.clone(),
-            step_layout: self.step_layout.clone(),
-            timestamps: self.timestamps,
-            naive: true,
-            modules: Mutex::default(),
-            pipelines: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn is_naive(&self) -> bool {
-        self.naive
     }
 
     /// True if the device can say how long a kernel takes.

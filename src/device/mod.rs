@@ -88,14 +88,6 @@ impl Device {
         }
     }
 
-    /// The same device with naive GPU kernels: those that the fast ones are held to.
-    pub fn naive(&self) -> Device {
-        match self {
-            Device::Cpu => Device::Cpu,
-            Device::Gpu(gpu) => Device::Gpu(Arc::new(gpu.naive())),
-        }
-    }
-
     /// Every adapter, those that `auto` likes best first; none is opened.
     pub fn list() -> Vec<Info> {
         gpu::adapters().into_iter().map(|(info, _)| info).collect()

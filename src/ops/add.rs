@@ -21,7 +21,7 @@ pub fn add(tape: &mut Tape, a: Var, b: Var) -> Result<Var> {
 }
 
 #[derive(Debug)]
-pub(super) struct Add {
+pub(crate) struct Add {
     shape: Shape,
 }
 

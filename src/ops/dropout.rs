@@ -11,7 +11,6 @@
 
 use rayon::prelude::*;
 
-use super::kernels::simd::{self, Kernel, Vector};
 use super::{CHUNK, expect};
 use crate::error::{Error, Result};
 use crate::rng;
@@ -32,19 +31,19 @@ pub fn dropout(tape: &mut Tape, input: Var, p: f64, node: u32) -> Result<Var> {
 }
 
 #[derive(Clone, Debug)]
-struct Dropout {
+pub(crate) struct Dropout {
     shape: Shape,
     p: f64,
-    node: u32,
+    pub node: u32,
 }
 
 impl Dropout {
     /// An element is kept if its 32 random bits are at least this.
-    fn threshold(&self) -> u32 {
+    pub fn threshold(&self) -> u32 {
         (self.p * 4_294_967_296.0) as u32
     }
 
-    fn scale(&self) -> f32 {
+    pub fn scale(&self) -> f32 {
         (1.0 / (1.0 - self.p)) as f32
     }
 
@@ -70,11 +69,11 @@ impl Op for Dropout {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], step: &Step) {
-        let prefix = rng::prefix(step.seed, step.step, self.node);
         let chunks = write[0].par_chunks_mut(CHUNK).zip(read[0].par_chunks(CHUNK)).enumerate();
         chunks.for_each(|(chunk, (y, x))| {
-            let first = prefix.wrapping_add((chunk * CHUNK) as u32);
-            simd::run(Drop { first, threshold: self.threshold(), scale: self.scale(), x, y });
+            for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
+                *y = if self.keeps(step, chunk * CHUNK + i) { x * self.scale() } else { 0.0 };
+            }
         });
     }
 
@@ -91,25 +90,6 @@ impl Op for Dropout {
 
     fn backward(&self, g: &mut Gradient) -> Result<()> {
         g.give(0, self.clone(), &[g.grad_output()])
-    }
-}
-
-/// One chunk. The loop needs no vectors of ours: the compiler makes its own of the instructions that it is given.
-struct Drop<'a> {
-    /// What the chunk's element 0 hashes; element i hashes `first + i`.
-    first: u32,
-    threshold: u32,
-    scale: f32,
-    x: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl Kernel for Drop<'_> {
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        for (i, (y, &x)) in (0u32..).zip(self.y.iter_mut().zip(self.x)) {
-            *y = if rng::pcg(self.first.wrapping_add(i)) >= self.threshold { x * self.scale } else { 0.0 };
-        }
     }
 }
 

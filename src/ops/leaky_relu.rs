@@ -24,9 +24,9 @@ pub fn leaky_relu(tape: &mut Tape, input: Var, slope: f32) -> Result<Var> {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct LeakyRelu {
+pub(crate) struct LeakyRelu {
     shape: Shape,
-    pub(super) slope: f32,
+    pub(crate) slope: f32,
 }
 
 impl LeakyRelu {
@@ -71,7 +71,7 @@ impl Op for LeakyRelu {
 }
 
 #[derive(Debug)]
-pub(super) struct GradInput(LeakyRelu);
+pub(crate) struct GradInput(LeakyRelu);
 
 impl Op for GradInput {
     fn name(&self) -> &'static str {

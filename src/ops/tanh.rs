@@ -21,7 +21,7 @@ pub fn tanh(tape: &mut Tape, input: Var) -> Result<Var> {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Tanh {
+pub(crate) struct Tanh {
     shape: Shape,
 }
 
@@ -66,7 +66,7 @@ impl Op for Tanh {
 }
 
 #[derive(Debug)]
-pub(super) struct GradInput(Tanh);
+pub(crate) struct GradInput(Tanh);
 
 impl Op for GradInput {
     fn name(&self) -> &'static str {

@@ -4,11 +4,8 @@
 //! [`mod@reference`] runs the same tape naively in f64.
 
 pub mod cpu;
-mod fuse;
 pub mod gpu;
 pub mod reference;
-
-pub use fuse::fuse;
 
 use crate::device::Device;
 use crate::error::{Error, Result};

@@ -9,7 +9,7 @@ use wgpu::{BufferUsages, PollType};
 
 use crate::device::gpu::{Gpu, NETS};
 use crate::error::{Error, Result};
-use crate::tape::{Bind, Dispatch, Node, Step, Tape, Var};
+use crate::tape::{Bind, Dispatch, Step, Tape, Var};
 use crate::tensor::Shape;
 
 use super::layout::{Bound, Layout};
@@ -139,8 +139,7 @@ impl Engine {
         });
         let places: Vec<Place> = places.collect();
 
-        let dispatches = |node: &Node| if gpu.is_naive() { node.op.gpu_naive() } else { node.op.gpu() };
-        let dispatches: Vec<Vec<Dispatch>> = tape.nodes().iter().map(dispatches).collect();
+        let dispatches: Vec<Vec<Dispatch>> = tape.nodes().iter().map(|node| node.op.gpu()).collect();
         let mut lens: Vec<usize> = Vec::new();
         for (node, dispatches) in tape.nodes().iter().zip(&dispatches) {
             let wanted = node.op.scratch();

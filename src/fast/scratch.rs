@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
 use super::fft::Pair;
-use super::kernels::simd::{LANES, Lanes};
+use super::simd::{LANES, Lanes};
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<Lanes>>> = const { RefCell::new(Vec::new()) };

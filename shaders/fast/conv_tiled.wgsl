@@ -1,5 +1,5 @@
-// Convolution by tiles, with and without activation and max-pooling; the equations are those of conv2d.wgsl and
-// conv_block.wgsl. All of them are one correlation of planes with kernels,
+// A convolution, its activation and its max-pooling by tiles, and the gradient of its input. All of them are one
+// correlation of planes with kernels,
 //   map[n, o, i, j] = sum_{c, r, s} kernel[o, c, r, s] plane[n, c, i + r - top, j + s - left]
 // forward the plane is the input and the kernel the weight; for the input's gradient the plane is the map's, the kernel
 // is the weight turned by half a turn with its channels swapped, and `top`, `left` are k_h - 1 - top, k_w - 1 - left.
@@ -111,11 +111,9 @@ fn multiply(t: u32, planes: u32, rows: u32, old: Sums) -> Sums {
     return sums;
 }
 
-// forward: input, weight -> map;  forward_bias: also reads bias
 @group(0) @binding(0) var<storage, read> input: array<f32>;
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
 @group(0) @binding(2) var<storage, read_write> map_: array<f32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
 
 // Where the kernel from plane c to a channel has its tap (r, s): in weight [c_out, c_in, k_h, k_w], or, turned by half a
 // turn, in weight [c_in, c_out, k_h, k_w].
@@ -196,27 +194,13 @@ fn element(t: u32, tile: Tile, p: u32, q: u32) -> u32 {
     return select(0xffffffffu, ((tile.image * c_out + o) * h_out + tile.i + at.x) * w_out + tile.j + at.y, inside);
 }
 
-fn store(t: u32, tile: Tile, sums: Sums, biases: vec4f) {
+fn store(t: u32, tile: Tile, sums: Sums) {
     for (var e = 0u; e < 16u; e++) {
         let index = element(t, tile, e / 4u, e % 4u);
         if (index != 0xffffffffu) {
-            map_[index] = place_sums(sums, e / 4u)[e % 4u] + biases[e % 4u];
+            map_[index] = place_sums(sums, e / 4u)[e % 4u];
         }
     }
-}
-
-@compute @workgroup_size(threads)
-fn forward(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
-    let tile = tile_of(group);
-    store(t, tile, correlate(t, tile), vec4f());
-}
-
-@compute @workgroup_size(threads)
-fn forward_bias(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
-    let tile = tile_of(group);
-    let o = vec4u(0u, 1u, 2u, 3u) + tile.o + t / (threads / GROUPS) * 4u;
-    let at = min(o, vec4u(c_out - 1u)) + tile.net * c_out;
-    store(t, tile, correlate(t, tile), vec4f(bias[at.x], bias[at.y], bias[at.z], bias[at.w]));
 }
 
 // block: input, weight -> pooled, argmax;  block_bias: also reads bias
@@ -356,5 +340,5 @@ fn block_grad_input(@builtin(local_invocation_index) t: u32, @builtin(workgroup_
             sums = multiply(t, planes, rows, sums);
         }
     }
-    store(t, tile, sums, vec4f());
+    store(t, tile, sums);
 }

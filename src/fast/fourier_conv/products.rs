@@ -1,7 +1,7 @@
 //! The vector kernels of a convolution by transforms: rows parted and joined, kernels' columns, products of spectra.
 
-use crate::ops::fft::Pair;
-use crate::ops::kernels::simd::{Kernel, LANES, Vector, ZEROS, prefetch};
+use crate::fast::fft::Pair;
+use crate::fast::simd::{Kernel, LANES, Vector, ZEROS, prefetch};
 
 /// Complex vectors from one piece of an array to the next, for pieces of `len` that are read side by side: with one more
 /// than they need, they do not all fall on the same few lines of a cache.

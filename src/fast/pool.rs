@@ -1,7 +1,7 @@
 //! Max-pooling of a map that is never whole: rows come in order, sixteen channels wide, and only the winners stay.
 
-use super::kernels::{KeepWinners, LANES, Lanes, run, simd};
-use super::max_pool2d::MaxPool2d;
+use super::simd::{self, Kernel, LANES, Lanes, Vector, run};
+use crate::ops::max_pool2d::MaxPool2d;
 
 /// The pool of up to sixteen channels of one image. `finish` makes of the winners the values
 /// that are stored.
@@ -76,16 +76,75 @@ pub fn kept(sizes: &MaxPool2d, places: bool) -> usize {
     sizes.out().0 * sizes.out().1 * if places { 2 } else { 1 }
 }
 
-/// What a producer of rows needs of them: rows and columns that belong to a window.
-pub fn used(sizes: &MaxPool2d) -> (usize, usize) {
-    let (h_p, w_p) = sizes.out();
-    (h_p * sizes.k_h, w_p * sizes.k_w)
+/// Keeps the winners of a row of windows: `row` is one row of a map, lanes are channels, window `j` has the columns
+/// `j k_w .. (j + 1) k_w`. Where an element exceeds `best[j]` it takes over, and where places are asked for, its place
+/// (`first` + column) too.
+struct KeepWinners<'a> {
+    row: &'a [[f32; LANES]],
+    k_w: usize,
+    first: f32,
+    best: &'a mut [Lanes],
+    /// As many as `best`.
+    places: Option<&'a mut [Lanes]>,
+}
+
+impl Kernel for KeepWinners<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        match LANES / V::LANES {
+            1 => self.windows::<V, 1>(),
+            2 => self.windows::<V, 2>(),
+            4 => self.windows::<V, 4>(),
+            _ => self.windows::<V, LANES>(),
+        }
+    }
+}
+
+impl KeepWinners<'_> {
+    /// All `P` vectors of the lanes at once: each element waits for the one before it.
+    #[inline(always)]
+    fn windows<V: Vector, const P: usize>(self) {
+        let Self { row, k_w, first, best, mut places } = self;
+        let load = |lanes: &[f32; LANES]| std::array::from_fn::<V, P, _>(|p| V::load(&lanes[p * V::LANES..]));
+        let store = |x: [V; P], lanes: &mut Lanes| {
+            x.into_iter().enumerate().for_each(|(p, x)| x.store(&mut lanes.0[p * V::LANES..]));
+        };
+        for (j, (window, best)) in row[..best.len() * k_w].chunks_exact(k_w).zip(best).enumerate() {
+            let mut x = load(&best.0);
+            if let Some(places) = &mut places {
+                let (mut at, mut here) = (load(&places[j].0), first + (j * k_w) as f32);
+                for value in window {
+                    let value = load(value);
+                    for p in 0..P {
+                        at[p] = value[p].if_greater(x[p], V::splat(here), at[p]);
+                        x[p] = value[p].max(x[p]);
+                    }
+                    here += 1.0;
+                }
+                store(at, &mut places[j]);
+            } else {
+                for value in window {
+                    let value = load(value);
+                    for p in 0..P {
+                        x[p] = value[p].max(x[p]);
+                    }
+                }
+            }
+            store(x, best);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tape::{Op, Step};
+
+    /// Rows and columns that belong to a window.
+    fn used(sizes: &MaxPool2d) -> (usize, usize) {
+        let (h_p, w_p) = sizes.out();
+        (h_p * sizes.k_h, w_p * sizes.k_w)
+    }
 
     /// Row by row gives what the textbook pool gives of the whole map, leftovers and ties included.
     #[test]
@@ -128,5 +187,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn winners_are_the_first_of_equals() {
+        let row: Vec<[f32; LANES]> =
+            [1.0, 4.0, 4.0, 2.0, 9.0].map(|x| std::array::from_fn(|c| x * (c as f32 - 1.0))).into();
+        let (mut best, mut place) = (vec![Lanes([2.0; LANES]); 2], vec![Lanes([7.0; LANES]); 2]);
+        run(KeepWinners { row: &row, k_w: 2, first: 100.0, best: &mut best, places: Some(&mut place) });
+        // Lane 1 is all zero, lane 0 negative, lane 2 the row itself: 4 at place 101, 4 at place 102.
+        assert_eq!([best[0].0[0], best[0].0[1], best[0].0[2]], [2.0, 2.0, 4.0]);
+        assert_eq!([place[0].0[0], place[0].0[1], place[0].0[2]], [7.0, 7.0, 101.0]);
+        assert_eq!((best[1].0[2], place[1].0[2]), (4.0, 102.0));
+        let before = place.clone();
+        run(KeepWinners { row: &row, k_w: 2, first: 200.0, best: &mut best, places: Some(&mut place) });
+        assert_eq!(place, before, "equals do not take over");
+
+        let mut largest = vec![Lanes([2.0; LANES]); 2];
+        run(KeepWinners { row: &row, k_w: 2, first: 0.0, best: &mut largest, places: None });
+        assert_eq!(largest, best);
     }
 }

@@ -30,8 +30,8 @@ use rayon::prelude::*;
 
 use self::products::{AT_ONCE, AddConjugate, Join, KernelColumns, KernelRows, Multiply, Outer, Product, Split, apart};
 use super::fft::{Fft, Pair, Rows};
-use super::kernels::simd::{self, LANES, Lanes};
 use super::scratch;
+use super::simd::{self, LANES, Lanes};
 
 /// Images that go through the three phases together: the study's batch, whose spectra fit the cache. One vector holds a
 /// pixel of each, so that it is at most [`LANES`].
@@ -39,7 +39,7 @@ const GROUP: usize = 15;
 
 /// Sizes of a correlation `[c_in, h, w]` to `[c_out, h_out, w_out]`, with the transforms' plans.
 #[derive(Clone, Debug)]
-pub struct Spectral {
+pub struct FourierConv {
     /// Channels read.
     pub c_in: usize,
     /// Rows read.
@@ -88,7 +88,7 @@ pub trait Taker<T>: Fn(usize, &mut [f32], &mut [T], &mut dyn FnMut(&mut dyn RowS
 
 impl<T, F: Fn(usize, &mut [f32], &mut [T], &mut dyn FnMut(&mut dyn RowSink)) + Sync> Taker<T> for F {}
 
-impl Spectral {
+impl FourierConv {
     /// Plans a correlation; see the fields.
     pub fn new(
         [c_in, h, w]: [usize; 3],
@@ -105,7 +105,7 @@ impl Spectral {
         let rows = Fft::new(length(w, w_out, k_w, left));
         let roots = (0..k_h).flat_map(|r| columns.roots(top as isize - r as isize)).collect();
         let (places, pairs) = (rows.pairs(), columns.pairs());
-        Spectral { c_in, h, w, c_out, k_h, k_w, pad, h_out, w_out, columns, rows, places, pairs, roots }
+        FourierConv { c_in, h, w, c_out, k_h, k_w, pad, h_out, w_out, columns, rows, places, pairs, roots }
     }
 
     /// Row frequencies that are kept.
@@ -275,7 +275,7 @@ impl Spectral {
         });
     }
 
-    /// [`Spectral::forward_group`] for a single input channel, whose images are the lanes. No sum joins channels, so
+    /// [`FourierConv::forward_group`] for a single input channel, whose images are the lanes. No sum joins channels, so
     /// that products, columns back and rows back are one task's, and stay in its cache.
     fn forward_group_of_single<T: Send>(
         &self,
@@ -471,7 +471,7 @@ impl Spectral {
         });
     }
 
-    /// [`Spectral::grad_columns`] for a single input channel, whose images are the lanes.
+    /// [`FourierConv::grad_columns`] for a single input channel, whose images are the lanes.
     fn grad_columns_of_single(&self, n: usize, k: usize, image_rows: &[Pair], grads: &[Pair], kernels: &mut [Pair]) {
         let (size, blocks, count) = (self.columns.len(), Self::blocks(self.c_out), self.h_out);
         scratch::pairs(size * 3, |buffer| {
@@ -532,7 +532,7 @@ impl Spectral {
         }
     }
 
-    /// The way back from columns as [`Spectral::image_columns`] leaves them, which are overwritten, to `out
+    /// The way back from columns as [`FourierConv::image_columns`] leaves them, which are overwritten, to `out
     /// [images][blocks][rows]`.
     fn columns_back(&self, columns: &mut [Pair], blocks: usize, out: &mut [Pair]) {
         let len = self.columns.len();
@@ -546,7 +546,7 @@ impl Spectral {
     }
 
     /// Columns `x` of images times those of the kernels at row frequency `k`, to `y`; both as
-    /// [`Spectral::image_columns`] leaves them. Block by block of the lanes, so that a block's kernels stay in the cache
+    /// [`FourierConv::image_columns`] leaves them. Block by block of the lanes, so that a block's kernels stay in the cache
     /// from their making to their use.
     fn filter(&self, k: usize, mirrored: bool, weight_rows: &[Pair], x: &[Pair], y: &mut [Pair]) {
         let (scalars, vectors) = if mirrored { (self.c_out, self.c_in) } else { (self.c_in, self.c_out) };
@@ -579,7 +579,7 @@ mod tests {
     }
 
     /// Calls `f(output, weight, input)` for every product.
-    fn products(p: &Spectral, n: usize, mut f: impl FnMut(usize, usize, usize)) {
+    fn products(p: &FourierConv, n: usize, mut f: impl FnMut(usize, usize, usize)) {
         for image in 0..n {
             for (o, c) in (0..p.c_out * p.c_in).map(|oc| (oc / p.c_in, oc % p.c_in)) {
                 for (i, j) in (0..p.h_out * p.w_out).map(|ij| (ij / p.w_out, ij % p.w_out)) {
@@ -608,11 +608,11 @@ mod tests {
     #[test]
     fn forward_and_backward_are_the_naive_sums() {
         let cases = [
-            (3, Spectral::new([1, 12, 9], [16, 12, 9], (5, 4), (2, 1))),
-            (17, Spectral::new([1, 7, 8], [20, 5, 6], (3, 3), (0, 0))),
-            (16, Spectral::new([16, 6, 7], [32, 6, 7], (2, 5), (0, 2))),
-            (4, Spectral::new([5, 6, 5], [3, 6, 5], (3, 3), (1, 1))),
-            (2, Spectral::new([33, 4, 4], [48, 4, 4], (3, 2), (1, 0))),
+            (3, FourierConv::new([1, 12, 9], [16, 12, 9], (5, 4), (2, 1))),
+            (17, FourierConv::new([1, 7, 8], [20, 5, 6], (3, 3), (0, 0))),
+            (16, FourierConv::new([16, 6, 7], [32, 6, 7], (2, 5), (0, 2))),
+            (4, FourierConv::new([5, 6, 5], [3, 6, 5], (3, 3), (1, 1))),
+            (2, FourierConv::new([33, 4, 4], [48, 4, 4], (3, 2), (1, 0))),
         ];
         for (n, p) in cases {
             let images = values(n * p.c_in * p.h * p.w, 1);
@@ -657,10 +657,10 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "a measurement: cargo test --release --lib spectral::tests::speed -- --ignored --nocapture"]
+    #[ignore = "a measurement: cargo test --release --lib fourier_conv::tests::speed -- --ignored --nocapture"]
     fn speed() {
         let same = |c_in, c_out, size: usize, (k_h, k_w): (usize, usize)| {
-            Spectral::new([c_in, size, size], [c_out, size, size], (k_h, k_w), ((k_h - 1) / 2, (k_w - 1) / 2))
+            FourierConv::new([c_in, size, size], [c_out, size, size], (k_h, k_w), ((k_h - 1) / 2, (k_w - 1) / 2))
         };
         for p in [
             same(1, 16, 80, (10, 23)),

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
-use super::simd::prefetch;
+use super::prefetch;
 
 /// Neighbouring columns of a row-major matrix, all rows of them, to be written by one task.
 pub struct Columns<'a> {

@@ -1,9 +1,9 @@
-//! How convolutions are cut into tiles on the GPU: the sizes that `shaders/conv_tiled.wgsl` and
-//! `shaders/conv_grad_weight_tiled.wgsl` are compiled with.
+//! How convolutions are cut into tiles on the GPU: the sizes that `shaders/fast/conv_tiled.wgsl` and
+//! `shaders/fast/conv_grad_weight_tiled.wgsl` are compiled with.
 //!
-//! Not here: the equations (see [`mod@super::conv2d`] and [`super::conv_block`]).
+//! Not here: the equations (see [`mod@crate::ops::conv2d`] and [`super::conv_block`]).
 
-use super::conv2d::{Conv2d, Correlation};
+use crate::ops::conv2d::Conv2d;
 use crate::shader;
 use crate::tape::{Bind, Dispatch};
 
@@ -24,6 +24,44 @@ const MOST_GROUPS: usize = 65_535;
 
 /// Constants of a dispatch.
 pub(super) type Constants = Vec<(&'static str, f64)>;
+
+/// Sizes of one correlation of an image `[c_in, h, w]` to `[c_out, h_out, w_out]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Correlation {
+    n: usize,
+    c_in: usize,
+    h: usize,
+    w: usize,
+    c_out: usize,
+    k_h: usize,
+    k_w: usize,
+    top: usize,
+    left: usize,
+    h_out: usize,
+    w_out: usize,
+}
+
+impl Correlation {
+    /// The forward pass of `conv`.
+    pub fn forward(conv: &Conv2d) -> Self {
+        let ((top, left), (h_out, w_out)) = (conv.pad(), conv.out());
+        let Conv2d { n, c_in, h, w, c_out, k_h, k_w, .. } = *conv;
+        Correlation { n, c_in, h, w, c_out, k_h, k_w, top, left, h_out, w_out }
+    }
+
+    /// The gradient of the input of `conv`: the output's gradient, correlated with the weight rotated by 180°, its
+    /// channels swapped.
+    pub fn transposed(conv: &Conv2d) -> Self {
+        let ((top, left), (h, w)) = (conv.pad(), conv.out());
+        let Conv2d { n, c_in, c_out, k_h, k_w, .. } = *conv;
+        let (top, left) = (k_h - 1 - top, k_w - 1 - left);
+        Correlation { n, c_in: c_out, h, w, c_out: c_in, k_h, k_w, top, left, h_out: conv.h, w_out: conv.w }
+    }
+
+    fn taps(&self) -> usize {
+        self.c_in * self.k_h * self.k_w
+    }
+}
 
 /// One way to cut a correlation followed by a pool.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,45 +121,53 @@ impl Tiling {
     }
 }
 
-/// A kernel of `conv_tiled.wgsl` over `n` images, if one fits: correlates, then pools; `more` are its other constants.
-pub(super) fn correlation(
-    entry: &'static str,
-    sizes: &Correlation,
-    n: usize,
+/// A kernel of `conv_tiled.wgsl`: correlates, then pools.
+#[derive(Clone, Debug)]
+pub(super) struct Tiles {
+    sizes: Correlation,
     pool: (usize, usize),
-    more: Constants,
-) -> Option<Dispatch> {
-    let tiling = Tiling::best(sizes, pool)?;
-    let Correlation { c_in, h, w, c_out, k_h, k_w, top, left, h_out, w_out } = *sizes;
-    let Tiling { tile_h, tile_w, channels, kernel_rows } = tiling;
-    let used = (h_out / pool.0 * pool.0, w_out / pool.1 * pool.1);
-    let groups = [used.0.div_ceil(tile_h) * used.1.div_ceil(tile_w), n * c_out.div_ceil(4 * GROUPS)];
-    if groups.iter().any(|&count| count > MOST_GROUPS) {
-        return None;
+    tiling: Tiling,
+    groups: [usize; 2],
+}
+
+impl Tiles {
+    /// Cuts a correlation whose map goes through windows of `pool`. `None` if no tile of whole windows fits a
+    /// workgroup, or if there are more tiles than a grid has workgroups.
+    pub fn new(sizes: Correlation, pool: (usize, usize)) -> Option<Self> {
+        let tiling = Tiling::best(&sizes, pool)?;
+        let used = (sizes.h_out / pool.0 * pool.0, sizes.w_out / pool.1 * pool.1);
+        let tiles = used.0.div_ceil(tiling.tile_h) * used.1.div_ceil(tiling.tile_w);
+        let groups = [tiles, sizes.n * sizes.c_out.div_ceil(4 * GROUPS)];
+        groups.iter().all(|&count| count <= MOST_GROUPS).then_some(Tiles { sizes, pool, tiling, groups })
     }
-    let threads = tiling.threads();
-    let sizes = [
-        ("n", n),
-        ("c_in", c_in),
-        ("h", h),
-        ("w", w),
-        ("c_out", c_out),
-        ("k_h", k_h),
-        ("k_w", k_w),
-        ("top", top),
-        ("left", left),
-        ("h_out", h_out),
-        ("w_out", w_out),
-        ("pool_h", pool.0),
-        ("pool_w", pool.1),
-        ("tile_h", tile_h),
-        ("tile_w", tile_w),
-        ("channels", channels),
-        ("kernel_rows", kernel_rows),
-        ("threads", threads),
-    ];
-    let constants = sizes.into_iter().map(|(name, size)| (name, size as f64)).chain(more).collect();
-    Some(Dispatch::grid(shader!("conv_tiled.wgsl"), entry, constants, groups))
+
+    /// The dispatch. `more` are the other constants of the entry point.
+    pub fn dispatch(&self, entry: &'static str, more: Constants) -> Dispatch {
+        let Correlation { n, c_in, h, w, c_out, k_h, k_w, top, left, h_out, w_out } = self.sizes;
+        let Tiling { tile_h, tile_w, channels, kernel_rows } = self.tiling;
+        let sizes = [
+            ("n", n),
+            ("c_in", c_in),
+            ("h", h),
+            ("w", w),
+            ("c_out", c_out),
+            ("k_h", k_h),
+            ("k_w", k_w),
+            ("top", top),
+            ("left", left),
+            ("h_out", h_out),
+            ("w_out", w_out),
+            ("pool_h", self.pool.0),
+            ("pool_w", self.pool.1),
+            ("tile_h", tile_h),
+            ("tile_w", tile_w),
+            ("channels", channels),
+            ("kernel_rows", kernel_rows),
+            ("threads", self.tiling.threads()),
+        ];
+        let constants = sizes.into_iter().map(|(name, size)| (name, size as f64)).chain(more).collect();
+        Dispatch::grid(shader!("fast/conv_tiled.wgsl"), entry, constants, self.groups)
+    }
 }
 
 /// Slices of a sum at most: what is written for each is read again.
@@ -182,12 +228,12 @@ impl WeightGradient {
     }
 
     fn grid(&self, entry: &'static str, groups: [usize; 2]) -> Dispatch {
-        Dispatch::grid(shader!("conv_grad_weight_tiled.wgsl"), entry, self.constants.clone(), groups)
+        Dispatch::grid(shader!("fast/conv_grad_weight_tiled.wgsl"), entry, self.constants.clone(), groups)
     }
 
     /// The two stages: `entry` reads `reads`, and the sums go to the node's output `write`.
     pub fn weight(&self, entry: &'static str, reads: &[Bind], write: usize) -> [Dispatch; 2] {
-        let shader = shader!("conv_grad_weight_tiled.wgsl");
+        let shader = shader!("fast/conv_grad_weight_tiled.wgsl");
         let total = Dispatch::linear(shader, "total", self.constants.clone(), self.elements);
         [
             self.grid(entry, [self.channels, self.slices * self.blocks])
@@ -208,7 +254,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::ops::conv2d::Padding;
+    use crate::ops::Padding;
 
     fn conv(c_in: usize, size: usize, c_out: usize, (k_h, k_w): (usize, usize)) -> Conv2d {
         let padding = Padding::Same;
@@ -234,7 +280,7 @@ mod tests {
     #[test]
     fn every_layer_has_tiles_of_whole_windows_that_fit() {
         for (conv, pool) in layers() {
-            let sizes = conv.forward();
+            let sizes = Correlation::forward(&conv);
             let tiling = Tiling::best(&sizes, pool).unwrap();
             let Tiling { tile_h, tile_w, channels, kernel_rows } = tiling;
             assert!(tile_h.is_multiple_of(pool.0) && tile_w.is_multiple_of(pool.1), "{tiling:?}");
@@ -256,11 +302,11 @@ mod tests {
     #[test]
     fn what_does_not_fit_has_no_tiles() {
         // A window of the whole plane needs more threads than there are, a kernel row of 129 taps more memory.
-        assert_eq!(Tiling::best(&conv(1, 80, 16, (3, 3)).forward(), (80, 80)), None);
-        assert_eq!(Tiling::best(&conv(1, 200, 16, (1, 129)).forward(), (1, 1)), None);
-        assert!(Tiling::best(&conv(1, 200, 16, (1, 128)).forward(), (1, 1)).is_some());
+        assert_eq!(Tiling::best(&Correlation::forward(&conv(1, 80, 16, (3, 3))), (80, 80)), None);
+        assert_eq!(Tiling::best(&Correlation::forward(&conv(1, 200, 16, (1, 129))), (1, 1)), None);
+        assert!(Tiling::best(&Correlation::forward(&conv(1, 200, 16, (1, 128))), (1, 1)).is_some());
         let many = Conv2d { n: 70_000, ..conv(1, 4, 1, (1, 1)) };
-        assert!(correlation("forward", &many.forward(), many.n, (1, 1), vec![]).is_none());
+        assert!(Tiles::new(Correlation::forward(&many), (1, 1)).is_none());
     }
 
     #[test]

@@ -4,6 +4,12 @@
 //! `#[inline(always)]`, whatever it hands a closure to included: only then is it compiled with the machine's
 //! instructions.
 
+#![allow(unsafe_code)]
+
+mod columns;
+
+pub use columns::{Columns, columns};
+
 /// Channels that stand side by side in memory: one register of AVX-512, two of AVX.
 pub const LANES: usize = 16;
 
@@ -117,6 +123,20 @@ pub fn run(kernel: impl Kernel) {
         }
     }
     kernel.run::<Plain<4>>();
+}
+
+/// Floats of one vector of this CPU.
+pub fn width() -> usize {
+    struct Width<'a>(&'a mut usize);
+    impl Kernel for Width<'_> {
+        #[inline(always)]
+        fn run<V: Vector>(self) {
+            *self.0 = V::LANES;
+        }
+    }
+    let mut width = 0;
+    run(Width(&mut width));
+    width
 }
 
 /// Asks for what is needed of each plane a few tiles after `from`: the planes are more than the machine foresees.

@@ -3,7 +3,7 @@
 //! ```text
 //! grad_input = grad_output weight                                      (with the weight as it was)
 //! grad       = grad_output^T input + lambda sign(weight) grad_penalty
-//! weight, m, v: as [`mod@super::adam`] updates them with grad
+//! weight, m, v: as [`mod@crate::ops::adam`] updates them with grad
 //! ```
 //!
 //! The textbook list writes and reads the gradient of the shallow net's two million weights several times over; here
@@ -17,13 +17,15 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::adam::{Adam, Origin, Piece, Rates};
-use super::dense::{self, Dense};
-use super::kernels::{self, Columns, Kernel, Plain, Vector, columns};
-use super::{expect, l1_penalty, once, scratch};
+use super::adam::{self, Piece, Rates};
+use super::simd::{self, Columns, Kernel, Plain, Vector, columns};
+use super::{View, dense, scratch};
 use crate::error::Result;
+use crate::ops::adam::{Adam, Update as AdamUpdate};
+use crate::ops::dense::{Dense, GradInput, GradWeight};
+use crate::ops::{expect, l1_penalty, once};
 use crate::shader;
-use crate::tape::{Bind, Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step};
+use crate::tape::{Bind, Dispatch, Gradient, Node, Op, Rewrite, Step};
 use crate::tensor::Shape;
 
 /// Floats of input and of `grad_input` that a task keeps: with the rows' gradients they stay in a near cache.
@@ -38,52 +40,54 @@ const PANEL: usize = 64;
 /// Most columns of a task.
 const MOST: usize = 1024;
 
-/// The node in the place of the weight's gradient `origin.grad`, if that is a dense layer's and nobody else sees what
-/// goes; `around` is the neighbourhood of the weight's Adam node:
+/// Replaces the Adam update of a dense layer's weight, its gradient, and what lies between them:
 ///
 /// ```text
 /// dense.grad_weight[, l1_penalty.grad_input, add], adam[, dense.grad_input]  ->  dense.update
 /// ```
 ///
-/// The update moves earlier: what it reads must be written by then, and between its old place and the new nobody may
-/// look at the weight and its moments.
-pub(super) fn fuse(around: &Neighbours, settings: Adam, origin: &Origin) -> Option<Fusion> {
-    let (adam, place) = (around.number, around.writer(origin.grad)?);
-    let dense::GradWeight(sizes) = around.op(place)?;
-    let (mut reads, mut writes) = (around.node(place).reads.clone(), around.node(adam).writes.clone());
+/// The update moves forward. Its inputs must be written by then, and no node between the old and the new position may
+/// read the weight or its moments.
+pub(super) fn rewrite(view: &View, adam: usize) -> Option<Rewrite> {
+    let settings = view.op::<AdamUpdate>(adam)?.settings;
+    let origin = adam::origin(view, adam);
+    let place = view.writer(origin.grad)?;
+    let GradWeight(sizes) = view.op(place)?;
+    let (mut reads, mut writes) = (view.node(place).reads.clone(), view.node(adam).writes.clone());
     let (mut removed, mut reader, mut lambda) = (vec![place, adam], adam, None);
     if let Some((l1, add)) = origin.l1 {
-        let penalty = l1_penalty::gradient(around, l1)?;
-        if around.writer(penalty.grad).is_some_and(|writer| writer > place) {
+        let penalty = adam::penalty_gradient(view, l1)?;
+        if view.writer(penalty.grad).is_some_and(|writer| writer > place) {
             return None;
         }
         reads.push(penalty.grad);
         removed.extend([l1, add]);
         (reader, lambda) = (add, Some(penalty.lambda));
     }
-    if around.readers(origin.grad) != [reader] {
+    if view.readers(origin.grad) != [reader] {
         return None;
     }
     let weight = writes[0];
-    let grad_input = around.readers(weight).into_iter().find(|&number| {
-        around.op::<dense::GradInput>(number).is_some() && around.node(number).reads == [reads[0], weight]
-    });
+    let grad_input = view
+        .readers(weight)
+        .into_iter()
+        .find(|&number| view.op::<GradInput>(number).is_some() && view.node(number).reads == [reads[0], weight]);
     if let Some(number) = grad_input {
-        let written = around.node(number).writes[0];
-        if around.readers(written).iter().any(|&reader| reader < place) {
+        let written = view.node(number).writes[0];
+        if view.readers(written).iter().any(|&reader| reader < place) {
             return None;
         }
         removed.push(number);
         writes.push(written);
     }
-    // Between the new node and the old update the weight and its moments hold new values already: nobody may look.
+    // Between the new node and the old update the weight and its moments already hold new values.
     let looks = |number: &usize| (place..adam).contains(number) && !removed.contains(number);
-    let seen = writes[..3].iter().any(|&var| around.readers(var).iter().any(looks));
+    let seen = writes[..3].iter().any(|&var| view.readers(var).iter().any(looks));
     if seen || reads.iter().any(|var| writes.contains(var)) {
         return None;
     }
     let op = Update { sizes: sizes.clone(), settings, lambda, grad_input: grad_input.is_some() };
-    Some(Fusion { removed, added: vec![(place, Node { op: Arc::new(op), reads, writes })] })
+    Some(Rewrite { removed, added: vec![(place, Node::new(Arc::new(op), reads, writes))] })
 }
 
 #[derive(Debug)]
@@ -121,10 +125,10 @@ impl Op for Update {
     fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step) {
         let [weight, m, v, grad_input @ ..] = write else { unreachable!("a weight and its moments") };
         for grad_input in grad_input {
-            dense::GradInput(self.sizes.clone()).reference(&[read[0], weight], &mut [grad_input], step);
+            GradInput(self.sizes.clone()).reference(&[read[0], weight], &mut [grad_input], step);
         }
         let mut grads = vec![0.0; weight.len()];
-        dense::GradWeight(self.sizes.clone()).reference(&[read[0], read[1]], &mut [&mut grads], step);
+        GradWeight(self.sizes.clone()).reference(&[read[0], read[1]], &mut [&mut grads], step);
         let penalty = self.lambda.map_or(0.0, |lambda| lambda * read[2][0]);
         for (index, grad) in grads.into_iter().enumerate() {
             let grad = grad + l1_penalty::slope(penalty, weight[index]);
@@ -137,7 +141,7 @@ impl Op for Update {
         let [weight, m, v, grad_input @ ..] = write else { unreachable!("a weight and its moments") };
         let grad_input: &mut [f32] = grad_input.first_mut().map_or(&mut [], |grad_input| grad_input);
         let penalty = self.lambda.map_or(0.0, |lambda| lambda as f32 * read[2][0]);
-        let rates = self.settings.rates(step);
+        let rates = Rates::new(&self.settings, step);
         // A task owns its columns of all four, so every sum has one order whatever the number of threads.
         let width = (KEPT / (2 * n).max(1)).clamp(PANEL, MOST) / PANEL * PANEL;
         let moments = columns(m, i, width).zip(columns(v, i, width));
@@ -148,7 +152,7 @@ impl Op for Update {
                 let (sums, rest) = rest.split_at_mut(n * width);
                 let (grads, g) = rest.split_at_mut(ROWS * width);
                 let (grad_output, input) = (read[0], read[1]);
-                kernels::run(Block {
+                simd::run(Block {
                     n,
                     i,
                     o,
@@ -172,23 +176,16 @@ impl Op for Update {
     fn gpu(&self) -> Vec<Dispatch> {
         let Dense { i, o, .. } = self.sizes;
         let groups = [i.div_ceil(dense::COLUMNS), o.div_ceil(dense::TILE)];
-        let update = Dispatch::grid(shader!("dense_tiled.wgsl"), self.entry(), self.constants(), groups);
+        let update = Dispatch::grid(shader!("fast/dense_tiled.wgsl"), self.entry(), self.constants(), groups);
         // The gradient of the input comes first: it is that of the weight as it was.
-        let mut dispatches = if self.grad_input { self.sizes.tiled_grad_input(Bind::Old(0), 3) } else { Vec::new() };
+        let mut dispatches =
+            if self.grad_input { dense::tiled_grad_input(&self.sizes, Bind::Old(0), 3) } else { Vec::new() };
         dispatches.push(update.binding(self.binds()));
         dispatches
     }
 
     fn scratch(&self) -> Vec<usize> {
-        if self.grad_input { self.sizes.grad_input_scratch() } else { Vec::new() }
-    }
-
-    fn gpu_naive(&self) -> Vec<Dispatch> {
-        let Dense { i, o, .. } = self.sizes;
-        let shader = shader!("dense_update.wgsl");
-        let update = Dispatch::linear(shader, self.entry(), self.constants(), o * i).binding(self.binds());
-        let grad_input = || self.sizes.naive_grad_input().binding([Bind::Read(0), Bind::Old(0), Bind::Write(3)]);
-        self.grad_input.then(grad_input).into_iter().chain([update]).collect()
+        if self.grad_input { dense::grad_input_scratch(&self.sizes) } else { Vec::new() }
     }
 
     fn flops(&self) -> u64 {

@@ -1,15 +1,16 @@
-//! The gradients of a block winner by winner: images stand channels last between their zeros, so that what a winner saw
-//! is `K_h` runs of `K_w C_in` consecutive numbers. The weight's gradient sums such runs, the input's adds runs of weights
-//! up.
+//! The gradients of weight and bias, summed over the argmax positions. Images are stored channels-last with their zero
+//! padding. The input patch of one position is then `K_h` runs of `K_w C_in` consecutive numbers, and the weight's
+//! gradient is a sum of such runs.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::sums::{Spot, sum_runs};
 use super::{ConvBlock, Monotone};
+use crate::fast::scratch;
+use crate::fast::simd::{Kernel, LANES, Vector, run, width};
 use crate::ops::conv2d::Conv2d;
-use crate::ops::kernels::{Kernel, LANES, Spot, Vector, run, spread_runs, sum_runs, width};
-use crate::ops::scratch;
 
 /// Sizes of the backward pass through the winners.
 pub struct Winners<'b> {
@@ -96,20 +97,6 @@ impl<'b> Winners<'b> {
             for (y, row) in plane.chunks_exact(w).enumerate() {
                 let out = &mut padded[(y + top) * self.stride + left * c_in + c..];
                 for (out, x) in out.iter_mut().step_by(c_in).zip(row) {
-                    *out = *x;
-                }
-            }
-        }
-    }
-
-    /// The way back: `image [c_in, h, w]` without the zeros around it.
-    fn crop(&self, padded: &[f32], image: &mut [f32]) {
-        let Conv2d { c_in, h, w, .. } = self.block.conv;
-        let (top, left) = self.block.conv.pad();
-        for (c, plane) in image.chunks_exact_mut(h * w).enumerate() {
-            for (y, row) in plane.chunks_exact_mut(w).enumerate() {
-                let padded = &padded[(y + top) * self.stride + left * c_in + c..];
-                for (x, out) in padded.iter().step_by(c_in).zip(row) {
                     *out = *x;
                 }
             }
@@ -232,33 +219,6 @@ impl Found<'_> {
             // In f64: thousands of terms that largely cancel.
             let lists = (0..conv.n).flat_map(|n| (0..self.winners.strips()).map(move |strip| self.list(n, o, strip)));
             *out = lists.flatten().map(|spot| f64::from(spot.factor)).sum::<f64>() as f32;
-        });
-    }
-
-    /// Every image is one task's own.
-    pub fn grad_input(&self, weight: &[f32], out: &mut [f32]) {
-        let Winners { block, stride, padded, run, .. } = *self.winners;
-        let Conv2d { c_in, h, w, c_out, k_h, .. } = block.conv;
-        let taps = block.conv.taps();
-        scratch::with(c_out * k_h * run, |runs| {
-            runs.par_chunks_mut(k_h * run).zip(weight.par_chunks(taps)).for_each(|(runs, weight)| {
-                runs.fill(0.0);
-                for (tap, &weight) in weight.iter().enumerate() {
-                    runs[self.winners.place(tap)] = weight;
-                }
-            });
-            let runs = &*runs;
-            out.par_chunks_mut(c_in * h * w).enumerate().for_each(|(image, out)| {
-                scratch::with(padded, |sums| {
-                    sums.fill(0.0);
-                    for strip in 0..self.winners.strips() {
-                        for (o, weight) in runs.chunks_exact(k_h * run).enumerate() {
-                            spread_runs(self.list(image, o, strip), weight, run, sums, stride);
-                        }
-                    }
-                    self.winners.crop(sums, out);
-                });
-            });
         });
     }
 }

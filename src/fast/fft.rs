@@ -11,7 +11,7 @@
 //! # Source
 //! Cooley and Tukey 1965; decimation in frequency forward, its mirror image inverse.
 
-use super::kernels::simd::{self, Kernel, LANES, Lanes, Vector, ZEROS};
+use super::simd::{self, Kernel, LANES, Lanes, Vector, ZEROS};
 
 /// Sixteen complex numbers: their real parts and their imaginary parts.
 pub type Pair = [Lanes; 2];

@@ -1,4 +1,4 @@
-//! Convolution, bias, activation and max-pooling as one operation; recorded by fusion only ([`crate::run::fuse`]).
+//! Convolution, bias, activation and max-pooling as one operation; recorded by its rule only ([`super::rules::CONV_BLOCK`]).
 //!
 //! The activations (LeakyReLU with a slope of 0 or more, tanh) are monotone, so the pool comes first and the winners
 //! alone are activated:
@@ -10,7 +10,7 @@
 //! # Shapes
 //! `input [N, C_in, H, W]`, `weight [C_out, C_in, K_h, K_w]`, `bias [C_out]` (or none) to `pooled [N, C_out, H_p,
 //! W_p]` and `argmax` of that shape: the winner's place `i W_out + j` in its plane of the convolution, as in
-//! [`mod@super::max_pool2d`]. A forward pass alone needs no `argmax`, and writes none.
+//! [`mod@crate::ops::max_pool2d`]. A forward pass alone needs no `argmax`, and writes none.
 //!
 //! # Gradient
 //! Only winners have one, and the activation's slope there follows from y: `g = grad_pooled * slope(y)`.
@@ -23,29 +23,29 @@
 //! One node writes all three (`grad_input` only if it is needed).
 //!
 //! # CPU
-//! Forward, each row of sixteen channels goes through a `Pool` while it is in the cache: the map is never whole.
-//! Backward, the winners' gradients are taken one by one (`winners.rs`), or as maps of mostly zeros where they are many
-//! enough for `spectral.rs` to be faster.
+//! Forward, each row of sixteen channels goes through a `Pool` while it is in the cache. The whole map never exists.
+//! Backward, large windows have few argmax positions, and their gradients are summed one by one (`winners.rs`). With
+//! small windows `fourier_conv.rs` transforms maps that are mostly zero, which is faster.
 
+mod sums;
 mod winners;
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::conv_tiled::{self, Constants, WeightGradient};
-use super::conv2d::{self, Conv2d};
-use super::kernels::simd::{self, Lanes};
-use super::kernels::{Kernel, LANES, Vector, run};
-use super::leaky_relu::{self, LeakyRelu};
-use super::max_pool2d::{self, MaxPool2d};
+use super::fourier_conv::FourierConv;
 use super::pool::{self, Pool};
-use super::spectral::Spectral;
-use super::tanh::{self, Tanh};
-use super::{expect, once, scratch};
+use super::simd::{self, Kernel, LANES, Lanes, Vector, run};
+use super::tiles::{Constants, Correlation, Tiles, WeightGradient};
+use super::{View, scratch};
 use crate::error::Result;
-use crate::shader;
-use crate::tape::{Bind, Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step};
+use crate::ops::conv2d::{self, Conv2d};
+use crate::ops::leaky_relu::{self, LeakyRelu};
+use crate::ops::max_pool2d::{self, MaxPool2d};
+use crate::ops::tanh::{self, Tanh};
+use crate::ops::{expect, once};
+use crate::tape::{Bind, Dispatch, Gradient, Node, Op, Rewrite, Step, Var};
 use crate::tensor::Shape;
 
 use winners::Winners;
@@ -59,18 +59,18 @@ enum Monotone {
 
 impl Monotone {
     /// The activation that node `number` is, if it is one.
-    fn of(around: &Neighbours, number: usize) -> Option<Self> {
-        match around.op::<LeakyRelu>(number) {
+    fn of(view: &View, number: usize) -> Option<Self> {
+        match view.op::<LeakyRelu>(number) {
             Some(op) => (op.slope >= 0.0).then_some(Monotone::LeakyRelu(op.slope)),
-            None => around.op::<Tanh>(number).map(|_| Monotone::Tanh),
+            None => view.op::<Tanh>(number).map(|_| Monotone::Tanh),
         }
     }
 
     /// True if node `number` is the gradient of such an activation.
-    fn has_gradient(self, around: &Neighbours, number: usize) -> bool {
+    fn has_gradient(self, view: &View, number: usize) -> bool {
         match self {
-            Monotone::LeakyRelu(_) => around.op::<leaky_relu::GradInput>(number).is_some(),
-            Monotone::Tanh => around.op::<tanh::GradInput>(number).is_some(),
+            Monotone::LeakyRelu(_) => view.op::<leaky_relu::GradInput>(number).is_some(),
+            Monotone::Tanh => view.op::<tanh::GradInput>(number).is_some(),
         }
     }
 
@@ -110,78 +110,96 @@ impl Monotone {
     }
 }
 
-/// Fuses a pool with the convolution before it, if nothing else sees what is between them. In a training step the
+/// Replaces a pool and the convolution before it, if nothing else reads the values between them. In a training step the
 /// gradients of the three become one node too:
 ///
 /// ```text
 /// conv2d, activation, max_pool2d                              ->  conv_block, in the place of max_pool2d
 /// max_pool2d.grad, activation.grad, conv2d.grad (all of them)  ->  conv_block.grad, in the place of max_pool2d.grad
 /// ```
-pub(super) fn fuse(pool: &MaxPool2d, around: &Neighbours) -> Option<Fusion> {
-    let node = around.node(around.number);
+pub(super) fn rewrite(view: &View, pool_at: usize) -> Option<Rewrite> {
+    let pool = view.op::<MaxPool2d>(pool_at)?;
+    let node = view.node(pool_at);
     let [activated, pooled, argmax] = [node.reads[0], node.writes[0], node.writes[1]];
-    let activation_at = around.writer(activated)?;
-    let activation = Monotone::of(around, activation_at)?;
-    let map = around.node(activation_at).reads[0];
-    let conv_at = around.writer(map)?;
-    let mut block = ConvBlock::new(around.op::<Conv2d>(conv_at)?.clone(), activation, pool.clone());
-    let reads = around.node(conv_at).reads.clone();
+    let activation_at = view.writer(activated)?;
+    let activation = Monotone::of(view, activation_at)?;
+    let map = view.node(activation_at).reads[0];
+    let conv_at = view.writer(map)?;
+    let mut block = ConvBlock::new(view.op::<Conv2d>(conv_at)?.clone(), activation, pool.clone())?;
+    let reads = view.node(conv_at).reads.clone();
     let (input, weight) = (reads[0], reads[1]);
 
-    let mut fusion = Fusion { removed: vec![conv_at, activation_at, around.number], added: Vec::new() };
-    let seen_by = |var, readers: &[usize]| around.readers(var) == readers;
-    let Some(&pool_grad_at) = around.readers(argmax).first() else {
-        block.places = false;
-        fusion.added.push((around.number, Node { op: Arc::new(block), reads, writes: vec![pooled] }));
-        return (seen_by(activated, &[around.number]) && seen_by(map, &[activation_at])).then_some(fusion);
+    let mut removed = vec![conv_at, activation_at, pool_at];
+    let read_by = |var, readers: &[usize]| view.readers(var) == readers;
+    let Some(&pool_grad_at) = view.readers(argmax).first() else {
+        block.argmax = false;
+        let added = vec![(pool_at, Node::new(Arc::new(block), reads, vec![pooled]))];
+        let alone = read_by(activated, &[pool_at]) && read_by(map, &[activation_at]);
+        return alone.then_some(Rewrite { removed, added });
     };
-    fusion.added.push((around.number, Node { op: Arc::new(block.clone()), reads, writes: vec![pooled, argmax] }));
-
-    around.op::<max_pool2d::GradInput>(pool_grad_at)?;
-    let (grad_pooled, grad_activated) = (around.node(pool_grad_at).reads[0], around.node(pool_grad_at).writes[0]);
-    let &[activation_grad_at] = around.readers(grad_activated).as_slice() else { return None };
-    let activation_grad = around.node(activation_grad_at);
+    view.op::<max_pool2d::GradInput>(pool_grad_at)?;
+    let (grad_pooled, grad_activated) = (view.node(pool_grad_at).reads[0], view.node(pool_grad_at).writes[0]);
+    let &[activation_grad_at] = view.readers(grad_activated).as_slice() else { return None };
+    let activation_grad = view.node(activation_grad_at);
     // LeakyReLU's gradient reads its input, tanh's its output.
-    let (seen, map_readers, activated_readers) = match activation {
-        Monotone::LeakyRelu(_) => (map, vec![activation_at, activation_grad_at], vec![around.number]),
-        Monotone::Tanh => (activated, vec![activation_at], vec![around.number, activation_grad_at]),
+    let (slope_of, map_readers, activated_readers) = match activation {
+        Monotone::LeakyRelu(_) => (map, vec![activation_at, activation_grad_at], vec![pool_at]),
+        Monotone::Tanh => (activated, vec![activation_at], vec![pool_at, activation_grad_at]),
     };
-    let exact = around.node(pool_grad_at).reads[1] == argmax
-        && activation.has_gradient(around, activation_grad_at)
-        && activation_grad.reads == [seen, grad_activated]
-        && seen_by(argmax, &[pool_grad_at])
-        && seen_by(map, &map_readers)
-        && seen_by(activated, &activated_readers);
+    let exact = view.node(pool_grad_at).reads[1] == argmax
+        && activation.has_gradient(view, activation_grad_at)
+        && activation_grad.reads == [slope_of, grad_activated]
+        && read_by(argmax, &[pool_grad_at])
+        && read_by(map, &map_readers)
+        && read_by(activated, &activated_readers);
     if !exact {
         return None;
     }
     let grad_map = activation_grad.writes[0];
-    let (mut grad_weight, mut grad_bias, mut grad_input) = (None, None, None);
-    let conv_grads = around.readers(grad_map);
-    for &number in &conv_grads {
-        let node = around.node(number);
-        let (slot, expected) = if around.op::<conv2d::GradWeight>(number).is_some() {
-            (&mut grad_weight, vec![grad_map, input])
-        } else if around.op::<conv2d::GradInput>(number).is_some() {
-            (&mut grad_input, vec![grad_map, weight])
-        } else {
-            around.op::<conv2d::GradBias>(number)?;
-            (&mut grad_bias, vec![grad_map])
-        };
-        if node.reads != expected || slot.replace(node.writes[0]).is_some() {
-            return None;
-        }
-    }
-    if grad_bias.is_some() != block.conv.bias {
+    let conv_grads = view.readers(grad_map);
+    let grads = ConvGradients::find(view, &conv_grads, [grad_map, input, weight])?;
+    if grads.bias.is_some() != block.conv.bias {
         return None;
     }
-    let grad = Grad { block, input: grad_input.is_some() };
-    let writes = std::iter::once(grad_weight?).chain(grad_bias).chain(grad_input).collect();
-    let reads = vec![grad_pooled, pooled, argmax, input, weight];
-    fusion.added.push((pool_grad_at, Node { op: Arc::new(grad), reads, writes }));
-    fusion.removed.extend([pool_grad_at, activation_grad_at]);
-    fusion.removed.extend(conv_grads);
-    Some(fusion)
+    let grad = Grad::new(block.clone(), grads.input.is_some())?;
+    let writes = std::iter::once(grads.weight).chain(grads.bias).chain(grads.input).collect();
+    let grad_reads = vec![grad_pooled, pooled, argmax, input, weight];
+    let added = vec![
+        (pool_at, Node::new(Arc::new(block), reads, vec![pooled, argmax])),
+        (pool_grad_at, Node::new(Arc::new(grad), grad_reads, writes)),
+    ];
+    removed.extend([pool_grad_at, activation_grad_at]);
+    removed.extend(conv_grads);
+    Some(Rewrite { removed, added })
+}
+
+/// The gradients of a convolution.
+struct ConvGradients {
+    weight: Var,
+    bias: Option<Var>,
+    input: Option<Var>,
+}
+
+impl ConvGradients {
+    /// What `nodes` write, if they are the gradients of one convolution, each once.
+    fn find(view: &View, nodes: &[usize], [grad_map, input, weight]: [Var; 3]) -> Option<Self> {
+        let (mut grad_weight, mut grad_bias, mut grad_input) = (None, None, None);
+        for &number in nodes {
+            let node = view.node(number);
+            let (slot, expected) = if view.op::<conv2d::GradWeight>(number).is_some() {
+                (&mut grad_weight, vec![grad_map, input])
+            } else if view.op::<conv2d::GradInput>(number).is_some() {
+                (&mut grad_input, vec![grad_map, weight])
+            } else {
+                view.op::<conv2d::GradBias>(number)?;
+                (&mut grad_bias, vec![grad_map])
+            };
+            if node.reads != expected || slot.replace(node.writes[0]).is_some() {
+                return None;
+            }
+        }
+        Some(ConvGradients { weight: grad_weight?, bias: grad_bias, input: grad_input })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -190,38 +208,34 @@ struct ConvBlock {
     activation: Monotone,
     pool: MaxPool2d,
     /// Whether `argmax` is written.
-    places: bool,
-    /// The plan of [`mod@super::spectral`], for kernels that are transformed in either direction.
-    spectral: Option<Spectral>,
+    argmax: bool,
+    plan: FourierConv,
+    /// The forward pass on a GPU.
+    tiles: Tiles,
 }
 
-/// Kernels of fewer taps are faster summed directly than transformed, forwards.
-const FORWARD_TAPS: usize = 8;
+/// A kernel of fewer taps is no faster by transforms. Such a convolution stays in the textbook.
+const FEWEST_TAPS: usize = 8;
 
-/// The same backwards, where two products share the transforms.
-const BACKWARD_TAPS: usize = 4;
-
-/// From this size of window on, winners are so few that their gradients are faster summed one by one than transformed.
-const DIRECT_WINDOW: usize = 8;
+/// From this size of window on, argmax positions are so few that their gradients are summed one by one.
+const LARGE_WINDOW: usize = 8;
 
 impl ConvBlock {
-    fn new(conv: Conv2d, activation: Monotone, pool: MaxPool2d) -> Self {
+    /// `None` for sizes that this block was not written for.
+    fn new(conv: Conv2d, activation: Monotone, pool: MaxPool2d) -> Option<Self> {
         let Conv2d { c_in, h, w, c_out, k_h, k_w, .. } = conv;
+        if k_h * k_w < FEWEST_TAPS {
+            return None;
+        }
         let (h_out, w_out) = conv.out();
-        let plan = || Spectral::new([c_in, h, w], [c_out, h_out, w_out], (k_h, k_w), conv.pad());
-        let spectral = (k_h * k_w >= FORWARD_TAPS.min(BACKWARD_TAPS)).then(plan);
-        ConvBlock { conv, activation, pool, places: true, spectral }
+        let plan = FourierConv::new([c_in, h, w], [c_out, h_out, w_out], (k_h, k_w), conv.pad());
+        let tiles = Tiles::new(Correlation::forward(&conv), (pool.k_h, pool.k_w))?;
+        Some(ConvBlock { conv, activation, pool, argmax: true, plan, tiles })
     }
 
-    /// The transforms' plan, if they are faster forwards.
-    fn transforms_forward(&self) -> Option<&Spectral> {
-        self.spectral.as_ref().filter(|_| self.conv.k_h * self.conv.k_w >= FORWARD_TAPS)
-    }
-
-    /// The transforms' plan, if they are faster backwards.
-    fn transforms_backward(&self) -> Option<&Spectral> {
-        let many = self.conv.k_h * self.conv.k_w >= BACKWARD_TAPS;
-        self.spectral.as_ref().filter(|_| many && self.pool.k_h * self.pool.k_w < DIRECT_WINDOW)
+    /// Whether the gradients are summed position by position, rather than by transforms.
+    fn sums_by_position(&self) -> bool {
+        self.pool.k_h * self.pool.k_w >= LARGE_WINDOW
     }
 
     fn pooled(&self) -> Shape {
@@ -239,23 +253,12 @@ impl ConvBlock {
         self.conv.n * self.conv.c_out * h * w
     }
 
-    /// What the forward kernels bind: the bias, if there is one, last. They always write places: those that nobody wants
-    /// into scratch memory.
+    /// The bindings of the forward kernel, with the bias last if there is one. The kernel always writes `argmax`: to
+    /// scratch memory if it is not wanted.
     fn binds(&self) -> impl Iterator<Item = Bind> {
         let bias = self.conv.bias.then_some(Bind::Read(2));
-        let places = if self.places { Bind::Write(1) } else { Bind::Scratch(0) };
-        [Bind::Read(0), Bind::Read(1), Bind::Write(0), places].into_iter().chain(bias)
-    }
-
-    fn dispatch(&self, entry: &'static str, threads: usize) -> Dispatch {
-        let Conv2d { n, c_in, h, w, c_out, k_h, k_w, .. } = self.conv;
-        let ((top, left), (h_out, w_out)) = (self.conv.pad(), self.conv.out());
-        let (pool_h, pool_w) = (self.pool.k_h, self.pool.k_w);
-        let names = ["n", "c_in", "h", "w", "c_out", "k_h", "k_w", "top", "left", "h_out", "w_out", "pool_h", "pool_w"];
-        let sizes = [n, c_in, h, w, c_out, k_h, k_w, top, left, h_out, w_out, pool_h, pool_w];
-        let sizes = names.into_iter().zip(sizes.map(|size| size as f64));
-        let constants = sizes.chain(self.activation.constants()).collect();
-        Dispatch::linear(shader!("conv_block.wgsl"), entry, constants, threads)
+        let argmax = if self.argmax { Bind::Write(1) } else { Bind::Scratch(0) };
+        [Bind::Read(0), Bind::Read(1), Bind::Write(0), argmax].into_iter().chain(bias)
     }
 }
 
@@ -270,7 +273,7 @@ impl Op for ConvBlock {
             expected.push(("bias", [self.conv.c_out].into()));
         }
         expect(self.name(), inputs, &expected)?;
-        Ok(vec![self.pooled(); if self.places { 2 } else { 1 }])
+        Ok(vec![self.pooled(); if self.argmax { 2 } else { 1 }])
     }
 
     fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step) {
@@ -298,19 +301,11 @@ impl Op for ConvBlock {
 
     fn gpu(&self) -> Vec<Dispatch> {
         let entry = if self.conv.bias { "block_bias" } else { "block" };
-        let window = (self.pool.k_h, self.pool.k_w);
-        let sizes = self.conv.forward();
-        let tiled = conv_tiled::correlation(entry, &sizes, self.conv.n, window, self.activation.constants());
-        tiled.map_or_else(|| self.gpu_naive(), |dispatch| vec![dispatch.binding(self.binds())])
+        vec![self.tiles.dispatch(entry, self.activation.constants()).binding(self.binds())]
     }
 
     fn scratch(&self) -> Vec<usize> {
-        if self.places { Vec::new() } else { vec![self.pooled().len()] }
-    }
-
-    fn gpu_naive(&self) -> Vec<Dispatch> {
-        let entry = if self.conv.bias { "forward_bias" } else { "forward" };
-        vec![self.dispatch(entry, self.pooled().len()).binding(self.binds())]
+        if self.argmax { Vec::new() } else { vec![self.pooled().len()] }
     }
 
     fn flops(&self) -> u64 {
@@ -342,10 +337,7 @@ impl Places for () {
 impl ConvBlock {
     /// `out` is `pooled` and `argmax`.
     fn forward<T: Places>(&self, input: &[f32], weight: &[f32], bias: Option<&[f32]>, out: (&mut [f32], &mut [T])) {
-        let Some(plan) = self.transforms_forward() else {
-            return self.forward_direct(input, weight, bias, out);
-        };
-        plan.forward(input, weight, out, self.windows(), |first, pooled, argmax: &mut [T], rows| {
+        self.plan.forward(input, weight, out, self.windows(), |first, pooled, argmax: &mut [T], rows| {
             let argmax = T::numbers(argmax);
             scratch::lanes(pool::kept(&self.pool, argmax.is_some()), |kept| {
                 let finish = self.finish(bias, first);
@@ -361,47 +353,6 @@ impl ConvBlock {
         bias.into_iter().for_each(|bias| lanes.iter_mut().zip(&bias[first..]).for_each(|(lane, b)| *lane = *b));
         let activation = self.activation;
         move |row| run(Finish { activation, bias: lanes, row })
-    }
-
-    /// Images in parallel, and in each of them blocks of sixteen channels.
-    fn forward_direct<T: Places>(
-        &self,
-        input: &[f32],
-        weight: &[f32],
-        bias: Option<&[f32]>,
-        (pooled, argmax): (&mut [f32], &mut [T]),
-    ) {
-        let (conv, taps, windows) = (self.conv.forward(), self.conv.taps(), self.windows());
-        scratch::with(conv.blocks() * taps * LANES, |packed| {
-            let packed = packed.as_chunks_mut::<LANES>().0;
-            conv.pack(packed, |channel, tap| weight[channel * taps + tap]);
-            let packed = &*packed;
-            let image = conv.c_out * windows;
-            let images = pooled.par_chunks_mut(image).zip(argmax.par_chunks_mut(image));
-            images.zip(input.par_chunks(conv.c_in * conv.h * conv.w)).for_each(|((pooled, argmax), image)| {
-                scratch::with(conv.widened_len(), |widened| {
-                    conv.widen(image, widened);
-                    let widened = &*widened;
-                    let blocks =
-                        pooled.par_chunks_mut(LANES * windows).zip(argmax.par_chunks_mut(LANES * windows)).enumerate();
-                    blocks.for_each(|(block, (pooled, argmax))| {
-                        let finish = self.finish(bias, block * LANES);
-                        let weight = &packed[block * taps..][..taps];
-                        let (rows, columns) = pool::used(&self.pool);
-                        let argmax = T::numbers(argmax);
-                        scratch::lanes(columns + pool::kept(&self.pool, argmax.is_some()), |lanes| {
-                            let (row, kept) = lanes.split_at_mut(columns);
-                            let row: &mut [[f32; LANES]] = bytemuck::cast_slice_mut(row);
-                            let mut pool = Pool::new(&self.pool, kept, pooled, argmax, finish);
-                            for i in 0..rows {
-                                conv.row(i, weight, widened, row);
-                                pool.row(i, row);
-                            }
-                        });
-                    });
-                });
-            });
-        });
     }
 }
 
@@ -566,11 +517,12 @@ impl Kernel for Spread<'_> {
     }
 }
 
-/// The gradients of a [`ConvBlock`]; that of the input only if `input`.
+/// The gradients of a [`ConvBlock`].
 #[derive(Clone, Debug)]
 struct Grad {
     block: ConvBlock,
-    input: bool,
+    /// The gradient of the input on a GPU, if it is wanted.
+    input: Option<Tiles>,
 }
 
 impl Op for Grad {
@@ -586,7 +538,7 @@ impl Op for Grad {
         if conv.bias {
             written.push([conv.c_out].into());
         }
-        if self.input {
+        if self.input.is_some() {
             written.push(conv.input().1);
         }
         Ok(written)
@@ -611,23 +563,19 @@ impl Op for Grad {
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
         let &[grad_pooled, pooled, argmax, input, weight] = read else { unreachable!("five inputs") };
         let (grad_weight, grad_bias, grad_input) = self.parts(write);
-        if let Some(plan) = self.block.transforms_backward() {
-            let rows = |image: usize, first: usize| self.block.grad_rows(read, image, first);
-            plan.backward(input, weight, rows, grad_weight, grad_input);
-            if let Some(grad_bias) = grad_bias {
-                self.block.grad_bias(grad_pooled, pooled, grad_bias);
-            }
-            return;
+        if self.block.sums_by_position() {
+            return Winners::new(&self.block).find(grad_pooled, pooled, argmax, |found| {
+                found.grad_weight(input, grad_weight);
+                if let Some(grad_bias) = grad_bias {
+                    found.grad_bias(grad_bias);
+                }
+            });
         }
-        Winners::new(&self.block).find(grad_pooled, pooled, argmax, |found| {
-            found.grad_weight(input, grad_weight);
-            if let Some(grad_bias) = grad_bias {
-                found.grad_bias(grad_bias);
-            }
-            if let Some(grad_input) = grad_input {
-                found.grad_input(weight, grad_input);
-            }
-        });
+        let rows = |image: usize, first: usize| self.block.grad_rows(read, image, first);
+        self.block.plan.backward(input, weight, rows, grad_weight, grad_input);
+        if let Some(grad_bias) = grad_bias {
+            self.block.grad_bias(grad_pooled, pooled, grad_bias);
+        }
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
@@ -638,17 +586,14 @@ impl Op for Grad {
         if conv.bias {
             dispatches.push(gradient.bias("bias_winners", &reads[1..3], 1));
         }
-        if self.input {
+        if let Some(tiles) = &self.input {
             let written = 1 + usize::from(conv.bias);
             let (k_h, k_w) = (block.pool.k_h as f64, block.pool.k_w as f64);
             let mut more = block.activation.constants();
             more.extend([("turned", 1.0), ("window_h", k_h), ("window_w", k_w)]);
-            let Some(tiled) = conv_tiled::correlation("block_grad_input", &conv.transposed(), conv.n, (1, 1), more)
-            else {
-                return self.gpu_naive();
-            };
             let [grad, weight, pooled, argmax] = [0, 4, 1, 2].map(Bind::Read);
-            dispatches.push(tiled.binding([grad, weight, Bind::Write(written), pooled, argmax]));
+            let dispatch = tiles.dispatch("block_grad_input", more);
+            dispatches.push(dispatch.binding([grad, weight, Bind::Write(written), pooled, argmax]));
         }
         dispatches
     }
@@ -657,21 +602,9 @@ impl Op for Grad {
         vec![self.tiled().scratch()]
     }
 
-    fn gpu_naive(&self) -> Vec<Dispatch> {
-        let (block, conv) = (&self.block, &self.block.conv);
-        let mut kernels = vec![("grad_weight", conv.weight().1.len())];
-        kernels.extend(conv.bias.then_some(("grad_bias", conv.c_out)));
-        kernels.extend(self.input.then(|| ("grad_input", conv.input().1.len())));
-        let reads = (0..5).map(Bind::Read);
-        let dispatch = |(written, (entry, threads))| {
-            block.dispatch(entry, threads).binding(reads.clone().chain([Bind::Write(written)]))
-        };
-        kernels.into_iter().enumerate().map(dispatch).collect()
-    }
-
     fn flops(&self) -> u64 {
         let products = (self.block.pooled().len() * self.block.conv.taps()) as u64;
-        2 * products * if self.input { 2 } else { 1 }
+        2 * products * if self.input.is_some() { 2 } else { 1 }
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
@@ -680,6 +613,15 @@ impl Op for Grad {
 }
 
 impl Grad {
+    /// `None` for sizes that no kernel was written for.
+    fn new(block: ConvBlock, input: bool) -> Option<Self> {
+        if input && block.sums_by_position() {
+            return None;
+        }
+        let input = if input { Some(Tiles::new(Correlation::transposed(&block.conv), (1, 1))?) } else { None };
+        Some(Grad { block, input })
+    }
+
     /// How the gradients of weight and bias are cut for the GPU.
     fn tiled(&self) -> WeightGradient {
         WeightGradient::new(&self.block.conv, self.block.windows(), self.block.activation.constants())
@@ -699,25 +641,50 @@ mod tests {
     use super::*;
     use crate::ops::Padding;
 
-    /// Kernel 1x2 with weights 1 and 10: the map is 1 20 -28 7, -10 9 -39 -4, and a row that no window covers.
+    /// Kernel 2x4 with weights 1 and 10 and zeros elsewhere. The map is 1 20 -28 7, -10 9 -39 -4, and a row that no
+    /// window covers.
     #[test]
-    fn by_hand_with_a_negative_winner_and_a_row_left_over() {
-        let conv = Conv2d { n: 1, c_in: 1, h: 3, w: 5, c_out: 1, k_h: 1, k_w: 2, padding: Padding::Valid, bias: true };
+    fn by_hand_with_a_negative_maximum_and_a_row_left_over() {
+        let conv = Conv2d { n: 1, c_in: 1, h: 4, w: 7, c_out: 1, k_h: 2, k_w: 4, padding: Padding::Valid, bias: true };
         let pool = MaxPool2d { n: 1, c: 1, h: 3, w: 4, k_h: 2, k_w: 2 };
-        let block = ConvBlock::new(conv, Monotone::LeakyRelu(0.5), pool);
+        let block = ConvBlock::new(conv, Monotone::LeakyRelu(0.5), pool).unwrap();
         let step = Step::new(1, 0, 0.0, (0.9, 0.999));
-        let x = [1.0, 0.0, 2.0, -3.0, 1.0, 0.0, -1.0, 1.0, -4.0, 0.0, 9.0, 9.0, 9.0, 9.0, 9.0];
-        let weight = [1.0, 10.0];
+        let mut x = [0.0; 28];
+        x[..5].copy_from_slice(&[1.0, 0.0, 2.0, -3.0, 1.0]);
+        x[7..12].copy_from_slice(&[0.0, -1.0, 1.0, -4.0, 0.0]);
+        x[14..19].fill(9.0);
+        let weight = [1.0, 10.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        let near = |found: &[f32], expected: &[f32]| {
+            let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(found.len() == expected.len() && worst < 1e-4, "{found:?} {expected:?}");
+        };
         let (mut y, mut argmax) = ([f32::NAN; 2], [f32::NAN; 2]);
         block.cpu(&[&x, &weight, &[-10.0]], &mut [&mut y, &mut argmax], &step);
-        assert_eq!((y, argmax), ([10.0, -1.5], [1.0, 3.0]));
+        near(&y, &[10.0, -1.5]);
+        assert_eq!(argmax, [1.0, 3.0]);
 
-        // Slopes 1 and 1/2: the winners' gradients are 2 and 3.
-        let (mut dw, mut db, mut dx) = ([f32::NAN; 2], [f32::NAN; 1], [f32::NAN; 15]);
-        let grad = Grad { block, input: true };
+        // Slopes 1 and 1/2: the gradients at the maxima are 2 and 3.
+        let (mut dw, mut db, mut dx) = ([f32::NAN; 8], [f32::NAN; 1], [f32::NAN; 28]);
+        let grad = Grad::new(block, true).unwrap();
         grad.cpu(&[&[2.0, 6.0], &y, &argmax, &x, &weight], &mut [&mut dw, &mut db, &mut dx], &step);
-        assert_eq!((dw, db), ([-9.0, 7.0], [5.0]));
-        assert_eq!(dx, [0.0, 2.0, 20.0, 3.0, 30.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        near(&dw, &[-9.0, 7.0, -6.0, 2.0, -14.0, 2.0, -8.0, 0.0]);
+        near(&db, &[5.0]);
+        let mut expected = [0.0; 28];
+        expected[1..5].copy_from_slice(&[2.0, 20.0, 3.0, 30.0]);
+        near(&dx, &expected);
+    }
+
+    #[test]
+    fn sizes_that_no_kernel_is_for_are_declined() {
+        let block = |k_w, pool_w| {
+            let padding = Padding::Same;
+            let conv = Conv2d { n: 1, c_in: 1, h: 4, w: 80, c_out: 1, k_h: 1, k_w, padding, bias: false };
+            ConvBlock::new(conv, Monotone::Tanh, MaxPool2d { n: 1, c: 1, h: 4, w: 80, k_h: 1, k_w: pool_w })
+        };
+        assert!(block(7, 2).is_none(), "too few taps");
+        assert!(block(8, 80).is_none(), "a window that no workgroup covers");
+        assert!(Grad::new(block(8, 8).unwrap(), true).is_none(), "the input's gradient behind a large window");
+        assert!(Grad::new(block(8, 8).unwrap(), false).is_some() && Grad::new(block(8, 7).unwrap(), true).is_some());
     }
 
     #[test]

@@ -1,5 +1,5 @@
 // The dense layer by tiles, and the Adam update of its weight; the equations are those of dense.wgsl and
-// dense_update.wgsl.
+// adam.wgsl.
 // input [n, n_in], weight, m and v [n_out, n_in], output [n, n_out], row-major, each net's behind the one before.
 
 override n: u32 = 1u;
@@ -114,11 +114,10 @@ fn total(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) grou
     }
 }
 
-// grad_weight: grad_output, input -> grad_weight
+// The gradient of the weight, from grad_output and input.
 // A workgroup of net z owns 64 columns of 4 outputs, whose gradients it keeps in workgroup memory, 128 rows at a time:
 // each element of the input is read once for 4 outputs.
 @group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read_write> grad_weight_: array<f32>;
 
 const ROWS = 128u;
 
@@ -151,17 +150,6 @@ fn weight_at(t: u32, group: vec3u, q: u32) -> u32 {
     let column = group.x * 64u + t;
     let o = 4u * group.y + q;
     return select(0xffffffffu, (group.z * n_out + o) * n_in + column, o < n_out && column < n_in);
-}
-
-@compute @workgroup_size(64)
-fn grad_weight(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
-    let g = gradient(t, group);
-    for (var q = 0u; q < 4u; q++) {
-        let at = weight_at(t, group, q);
-        if (at != 0xffffffffu) {
-            grad_weight_[at] = g[q];
-        }
-    }
 }
 
 // update: grad_output, input -> weight, m, v;  update_penalised: also reads grad_penalty

@@ -1,8 +1,7 @@
-// The gradients of a convolution's weight and bias by tiles; the equations are those of conv2d.wgsl and conv_block.wgsl:
+// The gradients of a convolution's weight and bias by tiles; the equations are those of conv2d.wgsl:
 //   grad_weight[o, c, r, s] = sum over the gradients g of channel o, at (image, i, j), of g input[image, c, i + r - top, j + s - left]
 //   grad_bias[o]            = sum of the gradients of channel o
-// The gradients are those of a pool's windows, each at its winner (`winners`), or those of every place of the map
-// (`places`). Those that are zero, as behind a ReLU, cost nothing.
+// The gradients are those of the windows of a pool, each at its argmax. Gradients of zero, as behind a ReLU, cost nothing.
 //
 // Each net's arrays lie behind those of the one before. Two stages: a workgroup of net z (channel o, slice, block of taps)
 // owns `threads` units of 4 taps each and sums them over its slice of the gradients, all the net's images' end to end,
@@ -39,7 +38,6 @@ var<workgroup> spots: array<vec3u, CHUNK>; // image, and the row and column that
 @group(0) @binding(2) var<storage, read> pooled: array<f32>;
 @group(0) @binding(3) var<storage, read> argmax: array<f32>;
 @group(0) @binding(4) var<storage, read_write> partial_winners: array<f32>;
-@group(0) @binding(2) var<storage, read_write> partial_places: array<f32>;
 
 fn grad_at(window: u32) -> f32 {
     let y = pooled[window];
@@ -59,17 +57,6 @@ fn stage_winners(t: u32, group: vec3u, start: u32, end: u32) -> u32 {
         let window = (image * c_out + group.x) * windows + (start + e) % windows;
         grads[e] = grad_at(window);
         spots[e] = spot(image, u32(argmax[window]));
-    }
-    return count;
-}
-
-fn stage_places(t: u32, group: vec3u, start: u32, end: u32) -> u32 {
-    let count = min(CHUNK, end - start);
-    for (var e = t; e < count; e += threads) {
-        let image = group.z * n + (start + e) / windows;
-        let place = (start + e) % windows;
-        grads[e] = grad[(image * c_out + group.x) * windows + place];
-        spots[e] = spot(image, place);
     }
     return count;
 }
@@ -145,27 +132,6 @@ fn winners(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group
     }
 }
 
-// places: input, grad_output -> partial
-@compute @workgroup_size(threads)
-fn places(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
-    let tap = first_tap(group.y % blocks * threads + t);
-    let first = group.y / blocks * slice;
-    let end = min(first + slice, n * windows);
-    var sums = vec4f();
-    for (var start = first; start < end; start += CHUNK) {
-        workgroupBarrier();
-        let count = stage_places(t, group, start, end);
-        workgroupBarrier();
-        sums = products(count, tap, sums);
-    }
-    for (var q = 0u; q < 4u; q++) {
-        let index = element(group, tap, q);
-        if (index != 0xffffffffu) {
-            partial_places[index] = sums[q];
-        }
-    }
-}
-
 // total: partial -> grad_weight
 @group(0) @binding(0) var<storage, read> partial_: array<f32>;
 @group(0) @binding(1) var<storage, read_write> grad_weight: array<f32>;
@@ -206,19 +172,6 @@ fn bias_winners(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) 
     var sum = 0.0;
     for (var e = t; e < n * windows; e += 256u) {
         sum += grad_at(((group.z * n + e / windows) * c_out + group.x) * windows + e % windows);
-    }
-    let all = add_up(t, sum);
-    if (t == 0u) {
-        grad_bias[group.z * c_out + group.x] = all;
-    }
-}
-
-// bias_places: grad_bias (written), grad_output
-@compute @workgroup_size(256)
-fn bias_places(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
-    var sum = 0.0;
-    for (var e = t; e < n * windows; e += 256u) {
-        sum += grad[((group.z * n + e / windows) * c_out + group.x) * windows + e % windows];
     }
     let all = add_up(t, sum);
     if (t == 0u) {
