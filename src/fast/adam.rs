@@ -14,8 +14,8 @@ use super::simd::{self, Kernel, LANES, Plain, Vector};
 use crate::error::Result;
 use crate::ops::adam::{Adam, Update};
 use crate::ops::add::Add;
+use crate::ops::common::{ELEMENTS_PER_TASK, expect_shapes};
 use crate::ops::l1_penalty::{self, GradInput};
-use crate::ops::{CHUNK, expect};
 use crate::shader;
 use crate::tape::{Bind, Dispatch, Gradient, Node, Op, Rewrite, Step, Var};
 use crate::tensor::Shape;
@@ -174,7 +174,7 @@ impl Op for VectorUpdate {
         let shape = &self.update.shape;
         let mut expected = vec![("grad", shape.clone())];
         expected.extend(self.lambda.map(|_| ("grad_penalty", [1].into())));
-        expect(self.name(), inputs, &expected)?;
+        expect_shapes(self.name(), inputs, &expected)?;
         Ok(vec![shape.clone(); 3])
     }
 
@@ -192,8 +192,11 @@ impl Op for VectorUpdate {
         let [param, m, v] = write else { unreachable!("adam updates three arrays") };
         let rates = Rates::new(&self.update.settings, step);
         let penalty = self.lambda.map_or(0.0, |lambda| lambda as f32 * read[1][0]);
-        let chunks = param.par_chunks_mut(CHUNK).zip(m.par_chunks_mut(CHUNK)).zip(v.par_chunks_mut(CHUNK));
-        chunks.zip(read[0].par_chunks(CHUNK)).for_each(|(((param, m), v), grad)| {
+        let chunks = param
+            .par_chunks_mut(ELEMENTS_PER_TASK)
+            .zip(m.par_chunks_mut(ELEMENTS_PER_TASK))
+            .zip(v.par_chunks_mut(ELEMENTS_PER_TASK));
+        chunks.zip(read[0].par_chunks(ELEMENTS_PER_TASK)).for_each(|(((param, m), v), grad)| {
             simd::run(Piece { param, m, v, grad, penalty, rates, ahead: |_| () });
         });
     }

@@ -27,6 +27,7 @@
 //! Backward, large windows have few argmax positions, and their gradients are summed one by one (`winners.rs`). With
 //! small windows `fourier_conv.rs` transforms maps that are mostly zero, which is faster.
 
+mod sizes;
 mod sums;
 mod winners;
 
@@ -40,75 +41,14 @@ use super::simd::{self, Kernel, LANES, Lanes, Vector, run};
 use super::tiles::{Constants, Correlation, Tiles, WeightGradient};
 use super::{View, scratch};
 use crate::error::Result;
+use crate::ops::common::{expect_shapes, no_second_gradient};
 use crate::ops::conv2d::{self, Conv2d};
-use crate::ops::leaky_relu::{self, LeakyRelu};
 use crate::ops::max_pool2d::{self, MaxPool2d};
-use crate::ops::tanh::{self, Tanh};
-use crate::ops::{expect, once};
 use crate::tape::{Bind, Dispatch, Gradient, Node, Op, Rewrite, Step, Var};
 use crate::tensor::Shape;
 
+use sizes::{BlockSizes, MonotoneActivation};
 use winners::Winners;
-
-/// An activation that keeps order and whose slope follows from its value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Monotone {
-    LeakyRelu(f32),
-    Tanh,
-}
-
-impl Monotone {
-    /// The activation that node `number` is, if it is one.
-    fn of(view: &View, number: usize) -> Option<Self> {
-        match view.op::<LeakyRelu>(number) {
-            Some(op) => (op.slope >= 0.0).then_some(Monotone::LeakyRelu(op.slope)),
-            None => view.op::<Tanh>(number).map(|_| Monotone::Tanh),
-        }
-    }
-
-    /// True if node `number` is the gradient of such an activation.
-    fn has_gradient(self, view: &View, number: usize) -> bool {
-        match self {
-            Monotone::LeakyRelu(_) => view.op::<leaky_relu::GradInput>(number).is_some(),
-            Monotone::Tanh => view.op::<tanh::GradInput>(number).is_some(),
-        }
-    }
-
-    /// The derivative where the activation is `y`.
-    #[inline(always)]
-    fn slope(self, y: f32) -> f32 {
-        match self {
-            Monotone::LeakyRelu(_) if y > 0.0 => 1.0,
-            Monotone::LeakyRelu(slope) => slope,
-            Monotone::Tanh => 1.0 - y * y,
-        }
-    }
-
-    /// What tells shaders which one it is.
-    fn constants(self) -> Constants {
-        let (saturating, slope) = match self {
-            Monotone::LeakyRelu(slope) => (0.0, f64::from(slope)),
-            Monotone::Tanh => (1.0, 0.0),
-        };
-        vec![("saturating", saturating), ("slope", slope)]
-    }
-
-    fn apply_f64(self, x: f64) -> f64 {
-        match self {
-            Monotone::LeakyRelu(_) if x > 0.0 => x,
-            Monotone::LeakyRelu(slope) => f64::from(slope) * x,
-            Monotone::Tanh => x.tanh(),
-        }
-    }
-
-    fn slope_f64(self, y: f64) -> f64 {
-        match self {
-            Monotone::LeakyRelu(_) if y > 0.0 => 1.0,
-            Monotone::LeakyRelu(slope) => f64::from(slope),
-            Monotone::Tanh => 1.0 - y * y,
-        }
-    }
-}
 
 /// Replaces a pool and the convolution before it, if nothing else reads the values between them. In a training step the
 /// gradients of the three become one node too:
@@ -122,7 +62,7 @@ pub(super) fn rewrite(view: &View, pool_at: usize) -> Option<Rewrite> {
     let node = view.node(pool_at);
     let [activated, pooled, argmax] = [node.reads[0], node.writes[0], node.writes[1]];
     let activation_at = view.writer(activated)?;
-    let activation = Monotone::of(view, activation_at)?;
+    let activation = MonotoneActivation::of(view, activation_at)?;
     let map = view.node(activation_at).reads[0];
     let conv_at = view.writer(map)?;
     let mut block = ConvBlock::new(view.op::<Conv2d>(conv_at)?.clone(), activation, pool.clone())?;
@@ -143,8 +83,8 @@ pub(super) fn rewrite(view: &View, pool_at: usize) -> Option<Rewrite> {
     let activation_grad = view.node(activation_grad_at);
     // LeakyReLU's gradient reads its input, tanh's its output.
     let (slope_of, map_readers, activated_readers) = match activation {
-        Monotone::LeakyRelu(_) => (map, vec![activation_at, activation_grad_at], vec![pool_at]),
-        Monotone::Tanh => (activated, vec![activation_at], vec![pool_at, activation_grad_at]),
+        MonotoneActivation::LeakyRelu(_) => (map, vec![activation_at, activation_grad_at], vec![pool_at]),
+        MonotoneActivation::Tanh => (activated, vec![activation_at], vec![pool_at, activation_grad_at]),
     };
     let exact = view.node(pool_grad_at).reads[1] == argmax
         && activation.has_gradient(view, activation_grad_at)
@@ -158,7 +98,7 @@ pub(super) fn rewrite(view: &View, pool_at: usize) -> Option<Rewrite> {
     let grad_map = activation_grad.writes[0];
     let conv_grads = view.readers(grad_map);
     let grads = ConvGradients::find(view, &conv_grads, [grad_map, input, weight])?;
-    if grads.bias.is_some() != block.conv.bias {
+    if grads.bias.is_some() != block.sizes.conv.bias {
         return None;
     }
     let grad = Grad::new(block.clone(), grads.input.is_some())?;
@@ -204,9 +144,7 @@ impl ConvGradients {
 
 #[derive(Clone, Debug)]
 struct ConvBlock {
-    conv: Conv2d,
-    activation: Monotone,
-    pool: MaxPool2d,
+    sizes: BlockSizes,
     /// Whether `argmax` is written.
     argmax: bool,
     plan: FourierConv,
@@ -222,7 +160,7 @@ const LARGE_WINDOW: usize = 8;
 
 impl ConvBlock {
     /// `None` for sizes that this block was not written for.
-    fn new(conv: Conv2d, activation: Monotone, pool: MaxPool2d) -> Option<Self> {
+    fn new(conv: Conv2d, activation: MonotoneActivation, pool: MaxPool2d) -> Option<Self> {
         let Conv2d { c_in, h, w, c_out, k_h, k_w, .. } = conv;
         if k_h * k_w < FEWEST_TAPS {
             return None;
@@ -230,33 +168,28 @@ impl ConvBlock {
         let (h_out, w_out) = conv.out();
         let plan = FourierConv::new([c_in, h, w], [c_out, h_out, w_out], (k_h, k_w), conv.pad());
         let tiles = Tiles::new(Correlation::forward(&conv), (pool.k_h, pool.k_w))?;
-        Some(ConvBlock { conv, activation, pool, argmax: true, plan, tiles })
+        Some(ConvBlock { sizes: BlockSizes { conv, activation, pool }, argmax: true, plan, tiles })
     }
 
     /// Whether the gradients are summed position by position, rather than by transforms.
     fn sums_by_position(&self) -> bool {
-        self.pool.k_h * self.pool.k_w >= LARGE_WINDOW
+        self.sizes.pool.k_h * self.sizes.pool.k_w >= LARGE_WINDOW
     }
 
     fn pooled(&self) -> Shape {
-        self.pool.output()
-    }
-
-    /// Elements of a pooled plane.
-    fn windows(&self) -> usize {
-        self.pool.out().0 * self.pool.out().1
+        self.sizes.pool.output()
     }
 
     /// Elements of the convolution's whole map, which only the reference ever makes.
     fn map_len(&self) -> usize {
-        let (h, w) = self.conv.out();
-        self.conv.n * self.conv.c_out * h * w
+        let (h, w) = self.sizes.conv.out();
+        self.sizes.conv.n * self.sizes.conv.c_out * h * w
     }
 
     /// The bindings of the forward kernel, with the bias last if there is one. The kernel always writes `argmax`: to
     /// scratch memory if it is not wanted.
     fn binds(&self) -> impl Iterator<Item = Bind> {
-        let bias = self.conv.bias.then_some(Bind::Read(2));
+        let bias = self.sizes.conv.bias.then_some(Bind::Read(2));
         let argmax = if self.argmax { Bind::Write(1) } else { Bind::Scratch(0) };
         [Bind::Read(0), Bind::Read(1), Bind::Write(0), argmax].into_iter().chain(bias)
     }
@@ -268,26 +201,26 @@ impl Op for ConvBlock {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        let mut expected = vec![self.conv.input(), self.conv.weight()];
-        if self.conv.bias {
-            expected.push(("bias", [self.conv.c_out].into()));
+        let mut expected = vec![self.sizes.conv.input(), self.sizes.conv.weight()];
+        if self.sizes.conv.bias {
+            expected.push(("bias", [self.sizes.conv.c_out].into()));
         }
-        expect(self.name(), inputs, &expected)?;
+        expect_shapes(self.name(), inputs, &expected)?;
         Ok(vec![self.pooled(); if self.argmax { 2 } else { 1 }])
     }
 
     fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step) {
         let mut map = vec![0.0; self.map_len()];
-        self.conv.reference(read, &mut [&mut map], step);
+        self.sizes.conv.reference(read, &mut [&mut map], step);
         match write {
-            [pooled] => self.pool.reference(&[&map], &mut [pooled, &mut vec![0.0; self.pooled().len()]], step),
-            _ => self.pool.reference(&[&map], write, step),
+            [pooled] => self.sizes.pool.reference(&[&map], &mut [pooled, &mut vec![0.0; self.pooled().len()]], step),
+            _ => self.sizes.pool.reference(&[&map], write, step),
         }
-        write[0].iter_mut().for_each(|y| *y = self.activation.apply_f64(*y));
+        write[0].iter_mut().for_each(|y| *y = self.sizes.activation.apply_f64(*y));
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        let bias = self.conv.bias.then(|| read[2]);
+        let bias = self.sizes.conv.bias.then(|| read[2]);
         match write {
             [pooled, argmax] => self.forward(read[0], read[1], bias, (pooled, &mut argmax[..])),
             // Of no size: nothing is allocated.
@@ -300,8 +233,8 @@ impl Op for ConvBlock {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        let entry = if self.conv.bias { "block_bias" } else { "block" };
-        vec![self.tiles.dispatch(entry, self.activation.constants()).binding(self.binds())]
+        let entry = if self.sizes.conv.bias { "block_bias" } else { "block" };
+        vec![self.tiles.dispatch(entry, self.sizes.activation.constants()).binding(self.binds())]
     }
 
     fn scratch(&self) -> Vec<usize> {
@@ -309,15 +242,15 @@ impl Op for ConvBlock {
     }
 
     fn flops(&self) -> u64 {
-        self.conv.operations()
+        self.sizes.conv.operations()
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 
-/// What is kept of the winners' places: numbers, or nothing.
+/// What is stored for an argmax: a number, or nothing.
 trait Places: Sized + Send {
     fn numbers(places: &mut [Self]) -> Option<&mut [f32]>;
 }
@@ -337,43 +270,43 @@ impl Places for () {
 impl ConvBlock {
     /// `out` is `pooled` and `argmax`.
     fn forward<T: Places>(&self, input: &[f32], weight: &[f32], bias: Option<&[f32]>, out: (&mut [f32], &mut [T])) {
-        self.plan.forward(input, weight, out, self.windows(), |first, pooled, argmax: &mut [T], rows| {
+        self.plan.forward(input, weight, out, self.sizes.windows(), |first, pooled, argmax: &mut [T], rows| {
             let argmax = T::numbers(argmax);
-            scratch::lanes(pool::kept(&self.pool, argmax.is_some()), |kept| {
+            scratch::lanes(pool::kept(&self.sizes.pool, argmax.is_some()), |kept| {
                 let finish = self.finish(bias, first);
-                let mut pool = Pool::new(&self.pool, kept, pooled, argmax, finish);
+                let mut pool = Pool::new(&self.sizes.pool, kept, pooled, argmax, finish);
                 rows(&mut |h: usize, row: &mut [Lanes]| pool.row(h, bytemuck::cast_slice(row)));
             });
         });
     }
 
-    /// What makes values of winners: adds the bias of the channels from `first` on, and activates.
+    /// Returns the function that finishes the maxima: adds the bias of the channels from `first` on, and activates.
     fn finish(&self, bias: Option<&[f32]>, first: usize) -> impl Fn(&mut [[f32; LANES]]) {
         let mut lanes = [0.0; LANES];
         bias.into_iter().for_each(|bias| lanes.iter_mut().zip(&bias[first..]).for_each(|(lane, b)| *lane = *b));
-        let activation = self.activation;
+        let activation = self.sizes.activation;
         move |row| run(Finish { activation, bias: lanes, row })
     }
 }
 
 impl ConvBlock {
-    /// The rows of the gradient at the convolution's map, for sixteen channels of an image, in order: zero but at
-    /// winners.
+    /// The rows of the gradient of the convolution's map, for sixteen channels of an image, in order: zero except at the
+    /// argmax positions.
     fn grad_rows<'a>(&'a self, read: &[&'a [f32]], image: usize, first: usize) -> impl FnMut(usize, &mut [Lanes]) + 'a {
         let &[grad_pooled, pooled, argmax, ..] = read else { unreachable!("five inputs") };
-        let (windows, (h_p, w_p), w_out) = (self.windows(), self.pool.out(), self.conv.out().1);
-        let (k_h, k_w) = (self.pool.k_h, self.pool.k_w);
-        let channels = LANES.min(self.conv.c_out - first);
-        // Channels last: gradients, places, values. All windows at once: then every plane is read from end to end, which
-        // the machine foresees.
+        let (windows, (h_p, w_p), w_out) = (self.sizes.windows(), self.sizes.pool.out(), self.sizes.conv.out().1);
+        let (k_h, k_w) = (self.sizes.pool.k_h, self.sizes.pool.k_w);
+        let channels = LANES.min(self.sizes.conv.c_out - first);
+        // Channels-last: gradients, argmaxes, values. All windows at once: each plane is read sequentially, which the
+        // hardware prefetcher follows.
         let mut kept = scratch::take(3 * windows);
         let (grads, rest) = kept.split_at_mut(windows);
         let (places, values) = rest.split_at_mut(windows);
-        let start = (image * self.conv.c_out + first) * windows;
+        let start = (image * self.sizes.conv.c_out + first) * windows;
         simd::interleave(&grad_pooled[start..], windows, channels, grads);
         simd::interleave(&argmax[start..], windows, channels, places);
         simd::interleave(&pooled[start..], windows, channels, values);
-        run(TimesSlope { activation: self.activation, grads, values });
+        run(TimesSlope { activation: self.sizes.activation, grads, values });
         move |h: usize, line: &mut [Lanes]| {
             let i = h / k_h;
             if i < h_p {
@@ -384,13 +317,13 @@ impl ConvBlock {
     }
 
     fn grad_bias(&self, grad_pooled: &[f32], pooled: &[f32], out: &mut [f32]) {
-        let windows = self.windows();
+        let windows = self.sizes.windows();
         out.par_iter_mut().enumerate().for_each(|(o, out)| {
             let mut sum = 0.0;
-            for n in 0..self.conv.n {
-                let start = (n * self.conv.c_out + o) * windows;
+            for n in 0..self.sizes.conv.n {
+                let start = (n * self.sizes.conv.c_out + o) * windows;
                 let (grads, values) = (&grad_pooled[start..][..windows], &pooled[start..][..windows]);
-                run(SumSlopes { activation: self.activation, grads, values, sum: &mut sum });
+                run(SumSlopes { activation: self.sizes.activation, grads, values, sum: &mut sum });
             }
             *out = sum as f32;
         });
@@ -399,7 +332,7 @@ impl ConvBlock {
 
 /// `row = activation(row + bias)`
 struct Finish<'a> {
-    activation: Monotone,
+    activation: MonotoneActivation,
     bias: [f32; LANES],
     row: &'a mut [[f32; LANES]],
 }
@@ -410,14 +343,14 @@ impl Kernel for Finish<'_> {
         for part in (0..LANES).step_by(V::LANES) {
             let bias = V::load(&self.bias[part..]);
             match self.activation {
-                Monotone::LeakyRelu(slope) => {
+                MonotoneActivation::LeakyRelu(slope) => {
                     let (slope, zero) = (V::splat(slope), V::splat(0.0));
                     for x in &mut *self.row {
                         let sum = V::load(&x[part..]).add(bias);
                         sum.if_greater(zero, sum, slope.mul(sum)).store(&mut x[part..]);
                     }
                 }
-                Monotone::Tanh => {
+                MonotoneActivation::Tanh => {
                     for x in &mut *self.row {
                         V::load(&x[part..]).add(bias).store(&mut x[part..]);
                         x[part..part + V::LANES].iter_mut().for_each(|x| *x = x.tanh());
@@ -428,20 +361,9 @@ impl Kernel for Finish<'_> {
     }
 }
 
-impl Monotone {
-    /// `grad` times the derivative where the activation is `y`.
-    #[inline(always)]
-    fn times_slope<V: Vector>(self, grad: V, y: V) -> V {
-        match self {
-            Monotone::LeakyRelu(slope) => grad.mul(y.if_greater(V::splat(0.0), V::splat(1.0), V::splat(slope))),
-            Monotone::Tanh => grad.mul(y.mul_sub_from(y, V::splat(1.0))),
-        }
-    }
-}
-
 /// `grads *= slope(values)`
 struct TimesSlope<'a> {
-    activation: Monotone,
+    activation: MonotoneActivation,
     grads: &'a mut [Lanes],
     values: &'a [Lanes],
 }
@@ -461,9 +383,10 @@ impl Kernel for TimesSlope<'_> {
 /// Vectors that [`SumSlopes`] adds up before it goes on in f64.
 const SHORT_SUM: usize = 8;
 
-/// Adds up `grad * slope(value)` of a plane. In f64 but for the first few: thousands of terms that largely cancel.
+/// Sums `grad * slope(value)` over a plane. Adds `SHORT_SUM` vectors in f32, then accumulates in f64: thousands of terms
+/// largely cancel.
 struct SumSlopes<'a> {
-    activation: Monotone,
+    activation: MonotoneActivation,
     grads: &'a [f32],
     values: &'a [f32],
     sum: &'a mut f64,
@@ -490,11 +413,11 @@ impl Kernel for SumSlopes<'_> {
     }
 }
 
-/// One row of a map from a row of windows: each gradient at its place, zeros elsewhere.
+/// One row of a map from a row of windows: each gradient at its argmax, zeros elsewhere.
 struct Spread<'a> {
     grads: &'a [Lanes],
     places: &'a [Lanes],
-    /// The row's first place.
+    /// Index of the row's first element.
     first: usize,
     k_w: usize,
     line: &'a mut [Lanes],
@@ -531,9 +454,9 @@ impl Op for Grad {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        let conv = &self.block.conv;
+        let conv = &self.block.sizes.conv;
         let named = ["grad_pooled", "pooled", "argmax"].map(|name| (name, self.block.pooled()));
-        expect(self.name(), inputs, &[&named[..], &[conv.input(), conv.weight()]].concat())?;
+        expect_shapes(self.name(), inputs, &[&named[..], &[conv.input(), conv.weight()]].concat())?;
         let mut written = vec![conv.weight().1];
         if conv.bias {
             written.push([conv.c_out].into());
@@ -545,7 +468,7 @@ impl Op for Grad {
     }
 
     fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step) {
-        let ConvBlock { conv, activation, pool, .. } = &self.block;
+        let BlockSizes { conv, activation, pool } = &self.block.sizes;
         let &[grad_pooled, pooled, argmax, input, weight] = read else { unreachable!("five inputs") };
         let grad: Vec<f64> = grad_pooled.iter().zip(pooled).map(|(g, &y)| g * activation.slope_f64(y)).collect();
         let mut map = vec![0.0; self.block.map_len()];
@@ -564,7 +487,7 @@ impl Op for Grad {
         let &[grad_pooled, pooled, argmax, input, weight] = read else { unreachable!("five inputs") };
         let (grad_weight, grad_bias, grad_input) = self.parts(write);
         if self.block.sums_by_position() {
-            return Winners::new(&self.block).find(grad_pooled, pooled, argmax, |found| {
+            return Winners::new(&self.block.sizes).find(grad_pooled, pooled, argmax, |found| {
                 found.grad_weight(input, grad_weight);
                 if let Some(grad_bias) = grad_bias {
                     found.grad_bias(grad_bias);
@@ -579,7 +502,7 @@ impl Op for Grad {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        let (block, conv) = (&self.block, &self.block.conv);
+        let (block, conv) = (&self.block, &self.block.sizes.conv);
         let reads = [3, 0, 1, 2].map(Bind::Read);
         let gradient = self.tiled();
         let mut dispatches = gradient.weight("winners", &reads, 0).to_vec();
@@ -588,8 +511,8 @@ impl Op for Grad {
         }
         if let Some(tiles) = &self.input {
             let written = 1 + usize::from(conv.bias);
-            let (k_h, k_w) = (block.pool.k_h as f64, block.pool.k_w as f64);
-            let mut more = block.activation.constants();
+            let (k_h, k_w) = (block.sizes.pool.k_h as f64, block.sizes.pool.k_w as f64);
+            let mut more = block.sizes.activation.constants();
             more.extend([("turned", 1.0), ("window_h", k_h), ("window_w", k_w)]);
             let [grad, weight, pooled, argmax] = [0, 4, 1, 2].map(Bind::Read);
             let dispatch = tiles.dispatch("block_grad_input", more);
@@ -603,12 +526,12 @@ impl Op for Grad {
     }
 
     fn flops(&self) -> u64 {
-        let products = (self.block.pooled().len() * self.block.conv.taps()) as u64;
+        let products = (self.block.pooled().len() * self.block.sizes.conv.taps()) as u64;
         2 * products * if self.input.is_some() { 2 } else { 1 }
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 
@@ -618,20 +541,20 @@ impl Grad {
         if input && block.sums_by_position() {
             return None;
         }
-        let input = if input { Some(Tiles::new(Correlation::transposed(&block.conv), (1, 1))?) } else { None };
+        let input = if input { Some(Tiles::new(Correlation::transposed(&block.sizes.conv), (1, 1))?) } else { None };
         Some(Grad { block, input })
     }
 
     /// How the gradients of weight and bias are cut for the GPU.
     fn tiled(&self) -> WeightGradient {
-        WeightGradient::new(&self.block.conv, self.block.windows(), self.block.activation.constants())
+        WeightGradient::new(&self.block.sizes.conv, self.block.sizes.windows(), self.block.sizes.activation.constants())
     }
 
-    /// What is written: the gradients of weight, bias and input.
+    /// The outputs: the gradients of weight, bias and input.
     fn parts<'w, T>(&self, write: &'w mut [&mut [T]]) -> (&'w mut [T], Option<&'w mut [T]>, Option<&'w mut [T]>) {
         let mut parts = write.iter_mut().map(|part| &mut **part);
         let weight = parts.next().unwrap_or_default();
-        let bias = if self.block.conv.bias { parts.next() } else { None };
+        let bias = if self.block.sizes.conv.bias { parts.next() } else { None };
         (weight, bias, parts.next())
     }
 }
@@ -647,7 +570,7 @@ mod tests {
     fn by_hand_with_a_negative_maximum_and_a_row_left_over() {
         let conv = Conv2d { n: 1, c_in: 1, h: 4, w: 7, c_out: 1, k_h: 2, k_w: 4, padding: Padding::Valid, bias: true };
         let pool = MaxPool2d { n: 1, c: 1, h: 3, w: 4, k_h: 2, k_w: 2 };
-        let block = ConvBlock::new(conv, Monotone::LeakyRelu(0.5), pool).unwrap();
+        let block = ConvBlock::new(conv, MonotoneActivation::LeakyRelu(0.5), pool).unwrap();
         let step = Step::new(1, 0, 0.0, (0.9, 0.999));
         let mut x = [0.0; 28];
         x[..5].copy_from_slice(&[1.0, 0.0, 2.0, -3.0, 1.0]);
@@ -679,7 +602,7 @@ mod tests {
         let block = |k_w, pool_w| {
             let padding = Padding::Same;
             let conv = Conv2d { n: 1, c_in: 1, h: 4, w: 80, c_out: 1, k_h: 1, k_w, padding, bias: false };
-            ConvBlock::new(conv, Monotone::Tanh, MaxPool2d { n: 1, c: 1, h: 4, w: 80, k_h: 1, k_w: pool_w })
+            ConvBlock::new(conv, MonotoneActivation::Tanh, MaxPool2d { n: 1, c: 1, h: 4, w: 80, k_h: 1, k_w: pool_w })
         };
         assert!(block(7, 2).is_none(), "too few taps");
         assert!(block(8, 80).is_none(), "a window that no workgroup covers");
@@ -689,7 +612,9 @@ mod tests {
 
     #[test]
     fn slopes_follow_from_values() {
-        for activation in [Monotone::LeakyRelu(0.0), Monotone::LeakyRelu(0.3), Monotone::Tanh] {
+        for activation in
+            [MonotoneActivation::LeakyRelu(0.0), MonotoneActivation::LeakyRelu(0.3), MonotoneActivation::Tanh]
+        {
             for x in [-2.0, -0.5, 0.25, 1.5] {
                 let difference = (activation.apply_f64(x + 1e-6) - activation.apply_f64(x - 1e-6)) / 2e-6;
                 let y = activation.apply_f64(x);

@@ -15,9 +15,9 @@ use rayon::prelude::*;
 use super::simd::{self, Kernel, LANES, Vector, prefetch};
 use super::{View, scratch};
 use crate::error::Result;
+use crate::ops::common::no_second_gradient;
 use crate::ops::dense::Dense;
 use crate::ops::l1_penalty::L1Penalty;
-use crate::ops::once;
 use crate::shader;
 use crate::tape::{Bind, Dispatch, Gradient, Node, Op, Rewrite, Step};
 use crate::tensor::Shape;
@@ -319,7 +319,7 @@ impl Op for Layer {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 

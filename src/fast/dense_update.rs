@@ -22,8 +22,9 @@ use super::simd::{self, Columns, Kernel, Plain, Vector, columns};
 use super::{View, dense, scratch};
 use crate::error::Result;
 use crate::ops::adam::{Adam, Update as AdamUpdate};
+use crate::ops::common::{expect_shapes, no_second_gradient};
 use crate::ops::dense::{Dense, GradInput, GradWeight};
-use crate::ops::{expect, l1_penalty, once};
+use crate::ops::l1_penalty;
 use crate::shader;
 use crate::tape::{Bind, Dispatch, Gradient, Node, Op, Rewrite, Step};
 use crate::tensor::Shape;
@@ -110,7 +111,7 @@ impl Op for Update {
         if self.lambda.is_some() {
             expected.push(("grad_penalty", [1].into()));
         }
-        expect(self.name(), inputs, &expected)?;
+        expect_shapes(self.name(), inputs, &expected)?;
         let mut shapes = vec![self.sizes.weight().1; 3];
         if self.grad_input {
             shapes.push(self.sizes.input().1);
@@ -193,7 +194,7 @@ impl Op for Update {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::View;
 use super::simd::{self, Kernel, Vector};
 use crate::error::Result;
+use crate::ops::common::{ELEMENTS_PER_TASK, no_second_gradient};
 use crate::ops::dropout::Dropout;
-use crate::ops::{CHUNK, once};
 use crate::rng;
 use crate::tape::{Dispatch, Gradient, Node, Op, Rewrite, Step};
 use crate::tensor::Shape;
@@ -39,9 +39,9 @@ impl Op for VectorDropout {
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], step: &Step) {
         let prefix = rng::prefix(step.seed, step.step, self.0.node);
         let (threshold, scale) = (self.0.threshold(), self.0.scale());
-        let chunks = write[0].par_chunks_mut(CHUNK).zip(read[0].par_chunks(CHUNK)).enumerate();
+        let chunks = write[0].par_chunks_mut(ELEMENTS_PER_TASK).zip(read[0].par_chunks(ELEMENTS_PER_TASK)).enumerate();
         chunks.for_each(|(chunk, (y, x))| {
-            let first = prefix.wrapping_add((chunk * CHUNK) as u32);
+            let first = prefix.wrapping_add((chunk * ELEMENTS_PER_TASK) as u32);
             simd::run(Drop { first, threshold, scale, x, y });
         });
     }
@@ -51,7 +51,7 @@ impl Op for VectorDropout {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 

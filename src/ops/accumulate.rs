@@ -1,6 +1,6 @@
 //! Running sum of a scalar over the steps, kept on the device: `total += x`. The host resets and reads it once an epoch.
 
-use super::expect;
+use super::common::expect_shapes;
 use crate::error::{Error, Result};
 use crate::shader;
 use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
@@ -25,7 +25,7 @@ impl Op for Accumulate {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("x", [1].into())])?;
+        expect_shapes(self.name(), inputs, &[("x", [1].into())])?;
         Ok(vec![[1].into()])
     }
 

@@ -12,7 +12,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{CHUNK, expect};
+use super::common::{ELEMENTS_PER_TASK, expect_shapes};
 use crate::error::Result;
 use crate::shader;
 use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
@@ -93,7 +93,7 @@ impl Op for Update {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("grad", self.shape.clone())])?;
+        expect_shapes(self.name(), inputs, &[("grad", self.shape.clone())])?;
         Ok(vec![self.shape.clone(); 3])
     }
 
@@ -113,8 +113,11 @@ impl Op for Update {
         let Adam { beta1, beta2, epsilon } = self.settings;
         let (rest1, rest2) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32);
         let (beta1, beta2, epsilon) = (beta1 as f32, beta2 as f32, epsilon as f32);
-        let chunks = param.par_chunks_mut(CHUNK).zip(m.par_chunks_mut(CHUNK)).zip(v.par_chunks_mut(CHUNK));
-        chunks.zip(read[0].par_chunks(CHUNK)).for_each(|(((param, m), v), grad)| {
+        let chunks = param
+            .par_chunks_mut(ELEMENTS_PER_TASK)
+            .zip(m.par_chunks_mut(ELEMENTS_PER_TASK))
+            .zip(v.par_chunks_mut(ELEMENTS_PER_TASK));
+        chunks.zip(read[0].par_chunks(ELEMENTS_PER_TASK)).for_each(|(((param, m), v), grad)| {
             for (((param, m), v), &g) in param.iter_mut().zip(m).zip(v).zip(grad) {
                 *m = beta1 * *m + rest1 * g;
                 *v = beta2 * *v + rest2 * g * g;

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::{CHUNK, expect};
+use super::common::{ELEMENTS_PER_TASK, expect_shapes};
 use crate::error::Result;
 use crate::shader;
 use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
@@ -31,7 +31,7 @@ impl Op for Add {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("a", self.shape.clone()), ("b", self.shape.clone())])?;
+        expect_shapes(self.name(), inputs, &[("a", self.shape.clone()), ("b", self.shape.clone())])?;
         Ok(vec![self.shape.clone()])
     }
 
@@ -42,8 +42,8 @@ impl Op for Add {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        let inputs = read[0].par_chunks(CHUNK).zip(read[1].par_chunks(CHUNK));
-        write[0].par_chunks_mut(CHUNK).zip(inputs).for_each(|(y, (a, b))| {
+        let inputs = read[0].par_chunks(ELEMENTS_PER_TASK).zip(read[1].par_chunks(ELEMENTS_PER_TASK));
+        write[0].par_chunks_mut(ELEMENTS_PER_TASK).zip(inputs).for_each(|(y, (a, b))| {
             for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
                 *y = a + b;
             }

@@ -6,7 +6,7 @@
 //! # Gradient
 //! The columns of `dL/dy` that belong to each.
 
-use super::{expect, once};
+use super::common::{expect_shapes, no_second_gradient};
 use crate::error::{Error, Result};
 use crate::shader;
 use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
@@ -42,7 +42,7 @@ impl Op for Concat {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("a", [self.n, self.a].into()), ("b", [self.n, self.b].into())])?;
+        expect_shapes(self.name(), inputs, &[("a", [self.n, self.a].into()), ("b", [self.n, self.b].into())])?;
         Ok(vec![self.output()])
     }
 
@@ -94,7 +94,7 @@ impl Op for GradInput {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("grad_output", self.concat.output())])?;
+        expect_shapes(self.name(), inputs, &[("grad_output", self.concat.output())])?;
         Ok(vec![[self.concat.n, self.cols].into()])
     }
 
@@ -113,7 +113,7 @@ impl Op for GradInput {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 

@@ -24,8 +24,8 @@
 
 use rayon::prelude::*;
 
+use super::common::{expect_shapes, no_second_gradient};
 use super::matmul::{Mat, gemm};
-use super::{expect, once};
 use crate::error::{Error, Result};
 use crate::shader;
 use crate::tape::{Bind, Dispatch, Gradient, Op, Step, Tape, Var};
@@ -186,7 +186,7 @@ impl Op for Conv2d {
         if self.bias {
             expected.push(("bias", [self.c_out].into()));
         }
-        expect(self.name(), inputs, &expected)?;
+        expect_shapes(self.name(), inputs, &expected)?;
         Ok(vec![self.grad_output().1])
     }
 
@@ -240,7 +240,7 @@ impl Op for GradInput {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[self.0.grad_output(), self.0.weight()])?;
+        expect_shapes(self.name(), inputs, &[self.0.grad_output(), self.0.weight()])?;
         Ok(vec![self.0.input().1])
     }
 
@@ -276,7 +276,7 @@ impl Op for GradInput {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 
@@ -289,7 +289,7 @@ impl Op for GradWeight {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[self.0.grad_output(), self.0.input()])?;
+        expect_shapes(self.name(), inputs, &[self.0.grad_output(), self.0.input()])?;
         Ok(vec![self.0.weight().1])
     }
 
@@ -324,7 +324,7 @@ impl Op for GradWeight {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 
@@ -344,7 +344,7 @@ impl Op for GradBias {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[self.0.grad_output()])?;
+        expect_shapes(self.name(), inputs, &[self.0.grad_output()])?;
         Ok(vec![[self.0.c_out].into()])
     }
 
@@ -368,7 +368,7 @@ impl Op for GradBias {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 

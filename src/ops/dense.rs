@@ -11,8 +11,8 @@
 
 use rayon::prelude::*;
 
+use super::common::{expect_shapes, no_second_gradient};
 use super::matmul::{Mat, gemm};
-use super::{expect, once};
 use crate::error::{Error, Result};
 use crate::shader;
 use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
@@ -73,7 +73,7 @@ impl Op for Dense {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[self.input(), self.weight(), ("bias", [self.o].into())])?;
+        expect_shapes(self.name(), inputs, &[self.input(), self.weight(), ("bias", [self.o].into())])?;
         Ok(vec![[self.n, self.o].into()])
     }
 
@@ -122,7 +122,7 @@ impl Op for GradInput {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[self.0.grad_output(), self.0.weight()])?;
+        expect_shapes(self.name(), inputs, &[self.0.grad_output(), self.0.weight()])?;
         Ok(vec![self.0.input().1])
     }
 
@@ -158,7 +158,7 @@ impl Op for GradInput {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 
@@ -171,7 +171,7 @@ impl Op for GradWeight {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[self.0.grad_output(), self.0.input()])?;
+        expect_shapes(self.name(), inputs, &[self.0.grad_output(), self.0.input()])?;
         Ok(vec![self.0.weight().1])
     }
 
@@ -202,7 +202,7 @@ impl Op for GradWeight {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 
@@ -215,7 +215,7 @@ impl Op for GradBias {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[self.0.grad_output()])?;
+        expect_shapes(self.name(), inputs, &[self.0.grad_output()])?;
         Ok(vec![[self.0.o].into()])
     }
 
@@ -236,7 +236,7 @@ impl Op for GradBias {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 

@@ -11,7 +11,7 @@
 
 use rayon::prelude::*;
 
-use super::{CHUNK, expect};
+use super::common::{ELEMENTS_PER_TASK, expect_shapes};
 use crate::error::{Error, Result};
 use crate::rng;
 use crate::shader;
@@ -58,7 +58,7 @@ impl Op for Dropout {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("input", self.shape.clone())])?;
+        expect_shapes(self.name(), inputs, &[("input", self.shape.clone())])?;
         Ok(vec![self.shape.clone()])
     }
 
@@ -69,10 +69,10 @@ impl Op for Dropout {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], step: &Step) {
-        let chunks = write[0].par_chunks_mut(CHUNK).zip(read[0].par_chunks(CHUNK)).enumerate();
+        let chunks = write[0].par_chunks_mut(ELEMENTS_PER_TASK).zip(read[0].par_chunks(ELEMENTS_PER_TASK)).enumerate();
         chunks.for_each(|(chunk, (y, x))| {
             for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
-                *y = if self.keeps(step, chunk * CHUNK + i) { x * self.scale() } else { 0.0 };
+                *y = if self.keeps(step, chunk * ELEMENTS_PER_TASK + i) { x * self.scale() } else { 0.0 };
             }
         });
     }

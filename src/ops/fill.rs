@@ -1,6 +1,6 @@
 //! A constant array: every element is `value`. The seed of a backward walk: `dL/dL = 1`.
 
-use super::expect;
+use super::common::expect_shapes;
 use crate::error::Result;
 use crate::shader;
 use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
@@ -26,7 +26,7 @@ impl Op for Fill {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[])?;
+        expect_shapes(self.name(), inputs, &[])?;
         Ok(vec![self.shape.clone()])
     }
 

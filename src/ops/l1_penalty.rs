@@ -8,7 +8,7 @@
 
 use rayon::prelude::*;
 
-use super::{CHUNK, expect, once};
+use super::common::{ELEMENTS_PER_TASK, expect_shapes, no_second_gradient};
 use crate::error::Result;
 use crate::shader;
 use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
@@ -51,7 +51,7 @@ impl Op for L1Penalty {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("x", self.shape.clone())])?;
+        expect_shapes(self.name(), inputs, &[("x", self.shape.clone())])?;
         Ok(vec![[1].into()])
     }
 
@@ -72,7 +72,7 @@ impl Op for L1Penalty {
             }
             f64::from(lanes.iter().sum::<f32>() + rest)
         };
-        write[0][0] = (self.lambda * read[0].chunks(CHUNK).map(sum_of).sum::<f64>()) as f32;
+        write[0][0] = (self.lambda * read[0].chunks(ELEMENTS_PER_TASK).map(sum_of).sum::<f64>()) as f32;
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
@@ -93,7 +93,7 @@ impl Op for GradInput {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("x", self.0.shape.clone()), ("grad_output", [1].into())])?;
+        expect_shapes(self.name(), inputs, &[("x", self.0.shape.clone()), ("grad_output", [1].into())])?;
         Ok(vec![self.0.shape.clone()])
     }
 
@@ -105,7 +105,7 @@ impl Op for GradInput {
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
         let size = self.0.lambda as f32 * read[1][0];
-        write[0].par_chunks_mut(CHUNK).zip(read[0].par_chunks(CHUNK)).for_each(|(dx, x)| {
+        write[0].par_chunks_mut(ELEMENTS_PER_TASK).zip(read[0].par_chunks(ELEMENTS_PER_TASK)).for_each(|(dx, x)| {
             for (dx, &x) in dx.iter_mut().zip(x) {
                 *dx = if x == 0.0 { 0.0 } else { size * x.signum() };
             }
@@ -118,7 +118,7 @@ impl Op for GradInput {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 

@@ -8,7 +8,7 @@
 
 use rayon::prelude::*;
 
-use super::{CHUNK, expect};
+use super::common::{ELEMENTS_PER_TASK, expect_shapes};
 use crate::error::Result;
 use crate::shader;
 use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
@@ -43,7 +43,7 @@ impl Op for LeakyRelu {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("input", self.shape.clone())])?;
+        expect_shapes(self.name(), inputs, &[("input", self.shape.clone())])?;
         Ok(vec![self.shape.clone()])
     }
 
@@ -54,7 +54,7 @@ impl Op for LeakyRelu {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        write[0].par_chunks_mut(CHUNK).zip(read[0].par_chunks(CHUNK)).for_each(|(y, x)| {
+        write[0].par_chunks_mut(ELEMENTS_PER_TASK).zip(read[0].par_chunks(ELEMENTS_PER_TASK)).for_each(|(y, x)| {
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = if x > 0.0 { x } else { self.slope * x };
             }
@@ -80,7 +80,7 @@ impl Op for GradInput {
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
         let shape = &self.0.shape;
-        expect(self.name(), inputs, &[("input", shape.clone()), ("grad_output", shape.clone())])?;
+        expect_shapes(self.name(), inputs, &[("input", shape.clone()), ("grad_output", shape.clone())])?;
         Ok(vec![shape.clone()])
     }
 
@@ -92,8 +92,8 @@ impl Op for GradInput {
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
         let slope = self.0.slope;
-        let inputs = read[0].par_chunks(CHUNK).zip(read[1].par_chunks(CHUNK));
-        write[0].par_chunks_mut(CHUNK).zip(inputs).for_each(|(dx, (x, dy))| {
+        let inputs = read[0].par_chunks(ELEMENTS_PER_TASK).zip(read[1].par_chunks(ELEMENTS_PER_TASK));
+        write[0].par_chunks_mut(ELEMENTS_PER_TASK).zip(inputs).for_each(|(dx, (x, dy))| {
             for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
                 *dx = if x > 0.0 { dy } else { slope * dy };
             }
@@ -105,7 +105,7 @@ impl Op for GradInput {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        super::once(self.name())
+        super::no_second_gradient(self.name())
     }
 }
 

@@ -12,7 +12,7 @@
 
 use rayon::prelude::*;
 
-use super::{expect, once};
+use super::common::{expect_shapes, no_second_gradient};
 use crate::error::{Error, Result};
 use crate::shader;
 use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
@@ -92,7 +92,7 @@ impl Op for MaxPool2d {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("input", self.input())])?;
+        expect_shapes(self.name(), inputs, &[("input", self.input())])?;
         Ok(vec![self.output(), self.output()])
     }
 
@@ -138,7 +138,7 @@ impl Op for GradInput {
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
         let output = self.0.output();
-        expect(self.name(), inputs, &[("grad_output", output.clone()), ("argmax", output)])?;
+        expect_shapes(self.name(), inputs, &[("grad_output", output.clone()), ("argmax", output)])?;
         Ok(vec![self.0.input()])
     }
 
@@ -170,7 +170,7 @@ impl Op for GradInput {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 

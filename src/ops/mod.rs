@@ -8,6 +8,7 @@
 pub mod accumulate;
 pub mod adam;
 pub mod add;
+pub(crate) mod common;
 pub mod concat;
 pub mod conv2d;
 pub mod dense;
@@ -35,27 +36,3 @@ pub use max_pool2d::max_pool2d;
 pub use reshape::{flatten, reshape};
 pub use softmax_cross_entropy::{Classification, softmax_cross_entropy};
 pub use tanh::tanh;
-
-use crate::error::{Error, Result};
-use crate::tensor::Shape;
-
-/// Elements that one task of an elementwise CPU kernel handles: fixed, so that results do not depend on the threads.
-pub(crate) const CHUNK: usize = 16 * 1024;
-
-/// Checks that `inputs` have exactly the shapes `expected`, named for the message.
-pub(crate) fn expect(op: &'static str, inputs: &[&Shape], expected: &[(&str, Shape)]) -> Result<()> {
-    if inputs.len() != expected.len() {
-        return Err(Error::shape(op, format!("expected {} inputs, got {}", expected.len(), inputs.len())));
-    }
-    for (input, (name, shape)) in inputs.iter().zip(expected) {
-        if *input != shape {
-            return Err(Error::shape(op, format!("expected {name} {shape}, got {input}")));
-        }
-    }
-    Ok(())
-}
-
-/// The gradient of a gradient operation: nothing in the study needs second derivatives.
-pub(crate) fn once(op: &'static str) -> Result<()> {
-    Err(Error::shape(op, "has no gradient of its own: gradients are taken once"))
-}

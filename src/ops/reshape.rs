@@ -3,7 +3,7 @@
 //! # Gradient
 //! `dL/dx = dL/dy`, reshaped back.
 
-use super::expect;
+use super::common::expect_shapes;
 use crate::error::{Error, Result};
 use crate::shader;
 use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
@@ -41,7 +41,7 @@ impl Op for Reshape {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("input", self.from.clone())])?;
+        expect_shapes(self.name(), inputs, &[("input", self.from.clone())])?;
         if self.from.len() != self.to.len() {
             return Err(Error::shape(
                 self.name(),

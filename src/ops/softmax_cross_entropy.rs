@@ -11,7 +11,7 @@
 //! # Gradient
 //! `dL/dz[n, k] = (p[n, k] - [k = label[n]]) / B * dL/dloss`.
 
-use super::{expect, once};
+use super::common::{expect_shapes, no_second_gradient};
 use crate::error::{Error, Result};
 use crate::shader;
 use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
@@ -62,7 +62,7 @@ impl Op for SoftmaxCrossEntropy {
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
         let Self { n, k } = *self;
-        expect(self.name(), inputs, &[("logits", [n, k].into()), ("labels", [n].into())])?;
+        expect_shapes(self.name(), inputs, &[("logits", [n, k].into()), ("labels", [n].into())])?;
         Ok(vec![[1].into(), [n, k].into(), [1].into()])
     }
 
@@ -128,7 +128,7 @@ impl Op for GradLogits {
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
         let SoftmaxCrossEntropy { n, k } = self.0;
         let expected = [("probabilities", [n, k].into()), ("labels", [n].into()), ("grad_output", [1].into())];
-        expect(self.name(), inputs, &expected)?;
+        expect_shapes(self.name(), inputs, &expected)?;
         Ok(vec![[n, k].into()])
     }
 
@@ -157,7 +157,7 @@ impl Op for GradLogits {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::{CHUNK, expect, once};
+use super::common::{ELEMENTS_PER_TASK, expect_shapes, no_second_gradient};
 use crate::error::Result;
 use crate::shader;
 use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
@@ -38,7 +38,7 @@ impl Op for Tanh {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("input", self.shape.clone())])?;
+        expect_shapes(self.name(), inputs, &[("input", self.shape.clone())])?;
         Ok(vec![self.shape.clone()])
     }
 
@@ -49,7 +49,7 @@ impl Op for Tanh {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        write[0].par_chunks_mut(CHUNK).zip(read[0].par_chunks(CHUNK)).for_each(|(y, x)| {
+        write[0].par_chunks_mut(ELEMENTS_PER_TASK).zip(read[0].par_chunks(ELEMENTS_PER_TASK)).for_each(|(y, x)| {
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = x.tanh();
             }
@@ -75,7 +75,7 @@ impl Op for GradInput {
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
         let shape = &self.0.shape;
-        expect(self.name(), inputs, &[("output", shape.clone()), ("grad_output", shape.clone())])?;
+        expect_shapes(self.name(), inputs, &[("output", shape.clone()), ("grad_output", shape.clone())])?;
         Ok(vec![shape.clone()])
     }
 
@@ -86,8 +86,8 @@ impl Op for GradInput {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        let inputs = read[0].par_chunks(CHUNK).zip(read[1].par_chunks(CHUNK));
-        write[0].par_chunks_mut(CHUNK).zip(inputs).for_each(|(dx, (y, dy))| {
+        let inputs = read[0].par_chunks(ELEMENTS_PER_TASK).zip(read[1].par_chunks(ELEMENTS_PER_TASK));
+        write[0].par_chunks_mut(ELEMENTS_PER_TASK).zip(inputs).for_each(|(dx, (y, dy))| {
             for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
                 *dx = (1.0 - y * y) * dy;
             }
@@ -99,7 +99,7 @@ impl Op for GradInput {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 

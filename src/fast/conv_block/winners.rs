@@ -6,15 +6,16 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::sizes::{BlockSizes, MonotoneActivation};
 use super::sums::{Spot, sum_runs};
-use super::{ConvBlock, Monotone};
+
 use crate::fast::scratch;
 use crate::fast::simd::{Kernel, LANES, Vector, run, width};
 use crate::ops::conv2d::Conv2d;
 
 /// Sizes of the backward pass through the winners.
 pub struct Winners<'b> {
-    block: &'b ConvBlock,
+    block: &'b BlockSizes,
     /// Rows of windows whose winners make one list: enough of them to be worth a tile's start and end, and few enough
     /// that the image rows below them stay in the cache.
     strip: usize,
@@ -36,7 +37,7 @@ const GROUP: usize = 8;
 const TASKS: usize = 32;
 
 impl<'b> Winners<'b> {
-    pub fn new(block: &'b ConvBlock) -> Self {
+    pub fn new(block: &'b BlockSizes) -> Self {
         let (conv, (h_p, w_p)) = (&block.conv, block.pool.out());
         let (h_out, w_out) = conv.out();
         let stride = (w_out + conv.k_w - 1) * conv.c_in;
@@ -113,7 +114,7 @@ impl<'b> Winners<'b> {
 
 /// The winners of a list whose gradient is not zero.
 struct Collect<'a> {
-    activation: Monotone,
+    activation: MonotoneActivation,
     /// Columns of the map, columns that a padded row has more, and channels of the image.
     sizes: (f32, u32, u32),
     grad: &'a [f32],
