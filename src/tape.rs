@@ -8,10 +8,11 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 
-/// What changes from step to step, and nothing else does.
+/// The scalars that change from step to step.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Step {
@@ -52,18 +53,18 @@ impl Step {
 pub struct Var(pub(crate) usize);
 
 impl Var {
-    /// Its place in [`Tape::values`].
+    /// Its index in [`Tape::values`].
     pub fn index(self) -> usize {
         self.0
     }
 }
 
-/// Who writes a value.
+/// What writes a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The host, before each step.
     Input,
-    /// A trainable parameter: the host once, then at most one in-place node per step.
+    /// A trainable parameter. The host sets it; at most one in-place node updates it per step.
     Param,
     /// Zero at first, then one in-place node per step (Adam's moments, running sums); the host may reset it.
     State,
@@ -78,7 +79,7 @@ pub struct Value {
     pub name: String,
     /// Its sizes.
     pub shape: Shape,
-    /// Who writes it.
+    /// What writes it.
     pub source: Source,
 }
 
@@ -102,117 +103,7 @@ impl Node {
     }
 }
 
-/// A WGSL file: its name for messages, its text for the compiler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Shader {
-    /// File name below `shaders/`.
-    pub file: &'static str,
-    /// Its text.
-    pub source: &'static str,
-}
-
-/// Names a file below `shaders/`.
-#[macro_export]
-macro_rules! shader {
-    ($file:literal) => {
-        $crate::tape::Shader {
-            file: $file,
-            source: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)),
-        }
-    };
-}
-
-/// What a binding of a dispatch is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Bind {
-    /// A value that the node reads, by its place among them: `var<storage, read>`.
-    Read(usize),
-    /// A value that the node writes: `var<storage, read_write>`.
-    Write(usize),
-    /// A value that the node updates, as it was: `var<storage, read>`.
-    Old(usize),
-    /// Memory of the node's own ([`Op::scratch`]), written by this dispatch: `var<storage, read_write>`.
-    Scratch(usize),
-    /// The same, as an earlier dispatch of the node left it: `var<storage, read>`.
-    ScratchRead(usize),
-}
-
-impl Bind {
-    /// True if it is only read.
-    pub fn is_read_only(self) -> bool {
-        matches!(self, Bind::Read(_) | Bind::Old(_) | Bind::ScratchRead(_))
-    }
-
-    /// The value of `node` that it is, unless it is scratch memory.
-    pub fn value(self, node: &Node) -> Option<Var> {
-        match self {
-            Bind::Read(i) => Some(node.reads[i]),
-            Bind::Write(i) | Bind::Old(i) => Some(node.writes[i]),
-            Bind::Scratch(_) | Bind::ScratchRead(_) => None,
-        }
-    }
-}
-
-/// One GPU dispatch, as data. Group 0 holds what it binds, in order; group 1 holds a [`Step`] for each net.
-///
-/// Several nets may run side by side: the grid's z dimension counts them, and each binding holds their arrays end to
-/// end. A kernel of z = r touches the r-th array of each binding and the r-th step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Dispatch {
-    /// The file.
-    pub shader: Shader,
-    /// Its entry point.
-    pub entry: &'static str,
-    /// Values of the file's `override` constants; those not named keep their defaults.
-    pub constants: Vec<(&'static str, f64)>,
-    /// What is bound; nothing said: the node's reads, then its writes.
-    pub binds: Vec<Bind>,
-    /// Workgroups along x and y, of each net.
-    pub groups: [u32; 2],
-}
-
-impl Dispatch {
-    /// Threads of a workgroup of a linear kernel.
-    pub const WORKGROUP: usize = 64;
-    /// Groups along x before y is used; 65,535 a dimension is WebGPU's limit.
-    const ROW: usize = 32_768;
-
-    /// A kernel of so many workgroups along x and y.
-    pub fn grid(shader: Shader, entry: &'static str, constants: Vec<(&'static str, f64)>, groups: [usize; 2]) -> Self {
-        // More than u32 holds is more than any device takes: the executor says so.
-        let groups = groups.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-        Dispatch { shader, entry, constants, binds: Vec::new(), groups }
-    }
-
-    /// A kernel with one thread for each of `threads` elements; the grid's y dimension is folded in by the shader.
-    pub fn linear(shader: Shader, entry: &'static str, constants: Vec<(&'static str, f64)>, threads: usize) -> Self {
-        let groups = threads.div_ceil(Self::WORKGROUP).max(1);
-        let x = groups.min(Self::ROW);
-        Dispatch::grid(shader, entry, constants, [x, groups.div_ceil(x)])
-    }
-
-    /// A kernel of one workgroup, for reductions to a few numbers.
-    pub fn single(shader: Shader, entry: &'static str, constants: Vec<(&'static str, f64)>) -> Self {
-        Dispatch::grid(shader, entry, constants, [1, 1])
-    }
-
-    /// What is bound for `node`, in order.
-    pub fn bound(&self, node: &Node) -> Vec<Bind> {
-        if self.binds.is_empty() {
-            let reads = (0..node.reads.len()).map(Bind::Read);
-            return reads.chain((0..node.writes.len()).map(Bind::Write)).collect();
-        }
-        self.binds.clone()
-    }
-
-    /// The same, binding these.
-    pub fn binding(mut self, binds: impl IntoIterator<Item = Bind>) -> Self {
-        self.binds = binds.into_iter().collect();
-        self
-    }
-}
-
-/// An operation: its sizes (fields), its equation three times (naive f64, CPU, GPU) and its gradient.
+/// An operation: its sizes (fields), three versions of its equation (naive f64, CPU, GPU), and its gradient.
 ///
 /// Implementations live one to a file in [`crate::ops`]. `read` and `write` are contiguous row-major arrays whose
 /// lengths were checked against [`Op::output_shapes`] when the tape was recorded.
@@ -226,7 +117,7 @@ pub trait Op: Any + fmt::Debug + Send + Sync {
     /// [`Error::Shape`] saying what was expected and what came.
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>>;
 
-    /// The equation, naively, in f64: the truth that both devices are held to.
+    /// The reference implementation, in f64. Both devices are tested against it.
     fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step);
 
     /// The CPU kernel. Writes every element of `write`; in-place operations find the old values there.
@@ -235,14 +126,15 @@ pub trait Op: Any + fmt::Debug + Send + Sync {
     /// The GPU kernels, run in order.
     fn gpu(&self) -> Vec<Dispatch>;
 
-    /// Memory that the GPU kernels need beside the values, in floats a net: [`Bind::Scratch`] names it by its place here.
-    /// Nodes share it, so that it holds nothing from one to the next.
+    /// Sizes of the scratch buffers that the GPU kernels need, in floats per net.
+    /// [`Bind::Scratch`](crate::dispatch::Bind::Scratch) indexes this list. Nodes share the buffers, so their contents do not
+    /// survive a node.
     fn scratch(&self) -> Vec<usize> {
         Vec::new()
     }
 
-    /// True if element `i` of what is written depends on element `i` of what is read and written, and on values of one
-    /// element, only: then nodes whose dispatches differ in their constant `len` alone can run as one.
+    /// True if element `i` of each output depends only on element `i` of inputs and outputs and on one-element values. Such
+    /// nodes can share a dispatch if their constants differ only in `len`.
     fn elementwise(&self) -> bool {
         false
     }
@@ -258,7 +150,8 @@ pub trait Op: Any + fmt::Debug + Send + Sync {
         false
     }
 
-    /// Useful floating-point operations (a multiply-add counts two), for floors and benches; 0 where bytes rule.
+    /// Useful floating-point operations (a multiply-add counts two), for lower bounds and benches. 0 for memory-bound
+    /// operations.
     fn flops(&self) -> u64 {
         0
     }
@@ -303,12 +196,12 @@ impl Gradient<'_> {
         self.grad_output
     }
 
-    /// True if somebody needs the gradient of input `i`.
+    /// True if the gradient of input `i` is needed.
     pub fn needs(&self, i: usize) -> bool {
         self.needed.get(i).copied().unwrap_or(false)
     }
 
-    /// Records a gradient node with one output and makes it the gradient of input `i`; nothing if nobody needs it.
+    /// Records a one-output node as the gradient of input `i`. Does nothing if that gradient is not needed.
     ///
     /// # Errors
     /// Those of recording.
@@ -513,7 +406,7 @@ impl Tape {
 }
 
 impl fmt::Display for Tape {
-    /// One line a node: number, operation, what it reads, what it writes and how large that is.
+    /// One line per node: index, operation, output shape, inputs, outputs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |vars: &[Var]| vars.iter().map(|v| self.values[v.0].name.as_str()).collect::<Vec<_>>().join(", ");
         writeln!(f, "{:>4}  {:<28} {:<18} {:<52} writes", "node", "operation", "shape", "reads")?;

@@ -7,9 +7,10 @@ mod common;
 use std::sync::Arc;
 
 use genregrad::device::gpu::{Gpu, NETS};
+use genregrad::dispatch::{Bind, Dispatch, Shader};
 use genregrad::error::Result;
 use genregrad::run::gpu::Executor;
-use genregrad::tape::{Bind, Dispatch, Gradient, Op, Shader, Step, Tape};
+use genregrad::tape::{Gradient, Op, Step, Tape};
 use genregrad::tensor::Shape;
 
 /// An operation that exists on the GPU only.

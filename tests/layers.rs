@@ -3,30 +3,24 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-/// Bottom first. A module may use those on lines above its own, itself, and none beside it.
-const LAYERS: &[&[&str]] = &[
-    &["error"],
-    &["files", "rng", "tensor"],
-    &["tape"],
-    &["device"],
-    &["run"],
-    &["ops"],
-    &["autodiff"],
-    &["nn"],
-    &["models"],
-    &["fast"],
-    &["audio"],
-    &["data"],
-    &["train"],
-    &["baseline", "check", "bench"],
-    &["report"],
-    &["experiments"],
-    &["cli"],
-];
+/// The layers, bottom first, from the table in `src/lib.rs`. A module may use those on lines below its own.
+fn layers() -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let table = text.split("```text\n").nth(1).unwrap().split("//! ```").next().unwrap();
+    // Names end where two spaces begin.
+    let line = |line: &str| {
+        let names = line.trim_start_matches("//! ").split("  ").next().unwrap();
+        names.split_whitespace().map(String::from).collect()
+    };
+    table.lines().map(line).rev().collect()
+}
+
+/// Most lines of the afternoon path.
+const AFTERNOON: usize = 3_100;
 
 /// (file below `src/`, module that it may use although that stands above, why).
 const EXCEPTIONS: &[(&str, &str, &str)] = &[];
@@ -39,8 +33,8 @@ const APART: [(&str, &[&str]); 3] = [
     ("baseline", &["tape", "device", "run", "ops", "autodiff", "nn", "models"]),
 ];
 
-fn layer(module: &str) -> Option<usize> {
-    LAYERS.iter().position(|names| names.contains(&module))
+fn layer(layers: &[Vec<String>], module: &str) -> Option<usize> {
+    layers.iter().position(|names| names.iter().any(|name| name == module))
 }
 
 /// The modules that follow `crate::` in the code of `text`; comments do not count.
@@ -98,15 +92,17 @@ fn uses() -> Vec<(String, String, String)> {
 fn imports_point_only_downwards() {
     let mut wrong = Vec::new();
     let mut excused = BTreeSet::new();
-    // `crate::shader!` is the tape's macro: `#[macro_export]` puts it at the root.
-    let named = |used: &str| if used == "shader" { "tape".to_string() } else { used.to_string() };
+    let layers = layers();
+    assert!(layers.len() > 12 && layers[0] == ["error"] && layers.last().unwrap()[..] == ["cli"], "{layers:?}");
+    // `#[macro_export]` puts the macro `shader!` at the root.
+    let named = |used: &str| if used == "shader" { "dispatch".to_string() } else { used.to_string() };
     for (file, module, used) in uses() {
         let used = named(&used);
-        let Some(from) = layer(&module) else {
-            wrong.push(format!("{file}: module {module} has no layer; give it one in tests/layers.rs"));
+        let Some(from) = layer(&layers, &module) else {
+            wrong.push(format!("{file}: module {module} has no layer; give it one in src/lib.rs"));
             continue;
         };
-        let Some(to) = layer(&used) else {
+        let Some(to) = layer(&layers, &used) else {
             wrong.push(format!("{file}: crate::{used} is no module of the table"));
             continue;
         };
@@ -133,6 +129,31 @@ fn the_test_sees_what_it_should() {
                 fn f() -> crate::tensor::Shape {}";
     let expected = ["error", "ops", "rng", "tape", "tensor"].map(String::from);
     assert_eq!(imports(text), BTreeSet::from(expected));
+}
+
+/// The textbook names nothing of the fast path: with `fast/` removed, it still compiles.
+#[test]
+fn the_textbook_does_not_know_the_fast_path() {
+    let textbook = ["tensor", "tape", "dispatch", "run", "ops", "autodiff", "nn", "models"];
+    let found: Vec<_> = uses().into_iter().filter(|(_, m, used)| textbook.contains(&&**m) && used == "fast").collect();
+    assert!(found.is_empty(), "{found:?}");
+}
+
+/// Lines of a file above its tests.
+fn lines(file: &Path) -> usize {
+    std::fs::read_to_string(file).unwrap().lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count()
+}
+
+/// The files that a reader opens to see both nets train: `lib.rs` names them.
+#[test]
+fn the_afternoon_path_is_short() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let single = ["tensor.rs", "tape.rs", "run/cpu.rs", "autodiff.rs", "nn.rs", "models.rs", "train/program.rs"];
+    let mut files: Vec<PathBuf> = single.iter().map(|file| src.join(file)).collect();
+    let ops = WalkDir::new(src.join("ops")).into_iter().map(|entry| entry.unwrap().into_path());
+    files.extend(ops.filter(|path| path.extension().is_some_and(|extension| extension == "rs")));
+    let total: usize = files.iter().map(|file| lines(file)).sum();
+    assert!(files.len() > 20 && total <= AFTERNOON, "{total} lines in {} files", files.len());
 }
 
 /// Only the executors ask which device it is.

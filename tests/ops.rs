@@ -11,10 +11,11 @@ use std::sync::Arc;
 use genregrad::check::cases::{self, Case, Draft};
 use genregrad::check::{self, Finding, Truth};
 use genregrad::device::Device;
+use genregrad::dispatch::Dispatch;
 use genregrad::error::Result;
 use genregrad::ops;
 use genregrad::run::Plan;
-use genregrad::tape::{Dispatch, Gradient, Op, Source, Step, Tape};
+use genregrad::tape::{Gradient, Op, Source, Step, Tape};
 use genregrad::tensor::{Params, Shape, Tensor};
 
 /// Fails naming every case that did not pass.

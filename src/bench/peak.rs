@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use super::floor::Machine;
 use crate::device::Device;
+use crate::dispatch::Dispatch;
 use crate::error::Result;
 use crate::run::Plan;
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape};
+use crate::tape::{Gradient, Op, Step, Tape};
 use crate::tensor::{Params, Shape};
 
 /// Rows of the product's tile.

@@ -12,8 +12,8 @@ use pollster::block_on;
 use wgpu::{ErrorFilter, PollType};
 
 use super::Info;
+use crate::dispatch::{Dispatch, Shader};
 use crate::error::{Error, Result};
-use crate::tape::{Dispatch, Shader};
 
 /// An open device with its queue.
 #[derive(Debug)]

@@ -11,13 +11,14 @@ use rayon::prelude::*;
 
 use super::View;
 use super::simd::{self, Kernel, LANES, Plain, Vector};
+use crate::dispatch::{Bind, Dispatch};
 use crate::error::Result;
 use crate::ops::adam::{Adam, Update};
 use crate::ops::add::Add;
 use crate::ops::common::{ELEMENTS_PER_TASK, expect_shapes};
 use crate::ops::l1_penalty::{self, GradInput};
 use crate::shader;
-use crate::tape::{Bind, Dispatch, Gradient, Node, Op, Rewrite, Step, Var};
+use crate::tape::{Gradient, Node, Op, Rewrite, Step, Var};
 use crate::tensor::Shape;
 
 /// Adam's constants in one step.

@@ -40,11 +40,12 @@ use super::pool::{self, Pool};
 use super::simd::{self, Kernel, LANES, Lanes, Vector, run};
 use super::tiles::{Constants, Correlation, Tiles, WeightGradient};
 use super::{View, scratch};
+use crate::dispatch::{Bind, Dispatch};
 use crate::error::Result;
 use crate::ops::common::{expect_shapes, no_second_gradient};
 use crate::ops::conv2d::{self, Conv2d};
 use crate::ops::max_pool2d::{self, MaxPool2d};
-use crate::tape::{Bind, Dispatch, Gradient, Node, Op, Rewrite, Step, Var};
+use crate::tape::{Gradient, Node, Op, Rewrite, Step, Var};
 use crate::tensor::Shape;
 
 use sizes::{BlockSizes, MonotoneActivation};

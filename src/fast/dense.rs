@@ -14,12 +14,13 @@ use rayon::prelude::*;
 
 use super::simd::{self, Kernel, LANES, Vector, prefetch};
 use super::{View, scratch};
+use crate::dispatch::{Bind, Dispatch};
 use crate::error::Result;
 use crate::ops::common::no_second_gradient;
 use crate::ops::dense::Dense;
 use crate::ops::l1_penalty::L1Penalty;
 use crate::shader;
-use crate::tape::{Bind, Dispatch, Gradient, Node, Op, Rewrite, Step};
+use crate::tape::{Gradient, Node, Op, Rewrite, Step};
 use crate::tensor::Shape;
 
 /// Rows of the weight that one task of the forward pass handles.

@@ -20,13 +20,14 @@ use rayon::prelude::*;
 use super::adam::{self, Piece, Rates};
 use super::simd::{self, Columns, Kernel, Plain, Vector, columns};
 use super::{View, dense, scratch};
+use crate::dispatch::{Bind, Dispatch};
 use crate::error::Result;
 use crate::ops::adam::{Adam, Update as AdamUpdate};
 use crate::ops::common::{expect_shapes, no_second_gradient};
 use crate::ops::dense::{Dense, GradInput, GradWeight};
 use crate::ops::l1_penalty;
 use crate::shader;
-use crate::tape::{Bind, Dispatch, Gradient, Node, Op, Rewrite, Step};
+use crate::tape::{Gradient, Node, Op, Rewrite, Step};
 use crate::tensor::Shape;
 
 /// Floats of input and of `grad_input` that a task keeps: with the rows' gradients they stay in a near cache.

@@ -6,11 +6,12 @@ use rayon::prelude::*;
 
 use super::View;
 use super::simd::{self, Kernel, Vector};
+use crate::dispatch::Dispatch;
 use crate::error::Result;
 use crate::ops::common::{ELEMENTS_PER_TASK, no_second_gradient};
 use crate::ops::dropout::Dropout;
 use crate::rng;
-use crate::tape::{Dispatch, Gradient, Node, Op, Rewrite, Step};
+use crate::tape::{Gradient, Node, Op, Rewrite, Step};
 use crate::tensor::Shape;
 
 /// Replaces a dropout.

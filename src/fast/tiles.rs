@@ -3,9 +3,9 @@
 //!
 //! Not here: the equations (see [`mod@crate::ops::conv2d`] and [`super::conv_block`]).
 
+use crate::dispatch::{Bind, Dispatch};
 use crate::ops::conv2d::Conv2d;
 use crate::shader;
-use crate::tape::{Bind, Dispatch};
 
 /// Channel groups of a workgroup, four channels each.
 const GROUPS: usize = 4;

@@ -1,9 +1,10 @@
 //! Running sum of a scalar over the steps, kept on the device: `total += x`. The host resets and reads it once an epoch.
 
 use super::common::expect_shapes;
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records `total += x` and gives `total`, a new state of shape `[1]`.

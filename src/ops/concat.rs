@@ -7,9 +7,10 @@
 //! The columns of `dL/dy` that belong to each.
 
 use super::common::{expect_shapes, no_second_gradient};
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records the columns of `a`, then those of `b`.

@@ -26,9 +26,10 @@ use rayon::prelude::*;
 
 use super::common::{expect_shapes, no_second_gradient};
 use super::matmul::{Mat, gemm};
+use crate::dispatch::{Bind, Dispatch};
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Bind, Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// What surrounds the input.

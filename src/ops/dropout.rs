@@ -12,10 +12,11 @@
 use rayon::prelude::*;
 
 use super::common::{ELEMENTS_PER_TASK, expect_shapes};
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::rng;
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records dropout with probability `p` in `[0, 1)`. `node` tells several dropouts of one net apart.

@@ -1,9 +1,10 @@
 //! A constant array: every element is `value`. The seed of a backward walk: `dL/dL = 1`.
 
 use super::common::expect_shapes;
+use crate::dispatch::Dispatch;
 use crate::error::Result;
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records an array of `shape` full of `value`.

@@ -13,9 +13,10 @@
 use rayon::prelude::*;
 
 use super::common::{expect_shapes, no_second_gradient};
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records max-pooling of `input` with `window` (height, width).

@@ -4,9 +4,10 @@
 //! `dL/dx = dL/dy`, reshaped back.
 
 use super::common::expect_shapes;
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records `input` under the shape `to`.

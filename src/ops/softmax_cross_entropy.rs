@@ -12,9 +12,10 @@
 //! `dL/dz[n, k] = (p[n, k] - [k = label[n]]) / B * dL/dloss`.
 
 use super::common::{expect_shapes, no_second_gradient};
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// What [`softmax_cross_entropy`] records.

@@ -6,9 +6,10 @@
 use rayon::prelude::*;
 
 use super::common::{ELEMENTS_PER_TASK, expect_shapes, no_second_gradient};
+use crate::dispatch::Dispatch;
 use crate::error::Result;
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records the activation of `input`, of any shape.

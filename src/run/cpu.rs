@@ -143,8 +143,9 @@ fn run_node(node: &Node, values: &[Vec<f32>], outputs: &mut [Vec<f32>; MOST], st
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::Dispatch;
     use crate::error::Result;
-    use crate::tape::{Dispatch, Gradient, Op};
+    use crate::tape::{Gradient, Op};
     use crate::tensor::Shape;
 
     /// The sum of all inputs, added to what is there if it updates.

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use wgpu::{BufferUsages, PollType};
 
 use crate::device::gpu::{Gpu, NETS};
+use crate::dispatch::{Bind, Dispatch};
 use crate::error::{Error, Result};
-use crate::tape::{Bind, Dispatch, Step, Tape, Var};
+use crate::tape::{Step, Tape, Var};
 use crate::tensor::Shape;
 
 use super::layout::{Bound, Layout};
@@ -180,7 +181,8 @@ impl Engine {
                     Bind::Read(i) => (&places[node.reads[i].index()], true),
                     Bind::Write(i) | Bind::Old(i) => (&places[node.writes[i].index()], bind.is_read_only()),
                 };
-                let bound: Vec<_> = dispatch.bound(node).into_iter().map(place).collect();
+                let bound: Vec<_> =
+                    dispatch.bindings(node.reads.len(), node.writes.len()).into_iter().map(place).collect();
                 kernels.push(Kernel::new(gpu, name, nets, dispatch, &bound)?);
             }
         }

@@ -4,7 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::tape::{Dispatch, Tape, Var};
+use crate::dispatch::{Bind, Dispatch};
+use crate::tape::{Node, Tape, Var};
 
 /// Floats that a value's place in a shared buffer is a multiple of: WebGPU binds at multiples of 256 bytes.
 const ALIGNMENT: usize = 64;
@@ -43,6 +44,15 @@ pub(super) struct Layout {
     pub groups: Vec<Group>,
 }
 
+/// The value that `bind` is for `node`, unless it is scratch memory.
+fn value(bind: Bind, node: &Node) -> Option<Var> {
+    match bind {
+        Bind::Read(i) => Some(node.reads[i]),
+        Bind::Write(i) | Bind::Old(i) => Some(node.writes[i]),
+        Bind::Scratch(_) | Bind::ScratchRead(_) => None,
+    }
+}
+
 impl Layout {
     /// Plans the memory of one of `nets` nets of `tape`; no shared buffer exceeds `most` floats.
     pub fn new(tape: &Tape, nets: usize, most: usize) -> Self {
@@ -68,8 +78,9 @@ impl Layout {
     /// Makes `nodes` a group and gives their values a place, if that is possible.
     fn group(&mut self, tape: &Tape, nodes: Vec<usize>, most: usize, places: &mut [Option<Place>]) {
         let like = tape.nodes()[nodes[0]].op.gpu().remove(0);
-        let binds = like.bound(&tape.nodes()[nodes[0]]);
-        let values = |&number: &usize| binds.iter().filter_map(|bind| bind.value(&tape.nodes()[number])).collect();
+        let first = &tape.nodes()[nodes[0]];
+        let binds = like.bindings(first.reads.len(), first.writes.len());
+        let values = |&number: &usize| binds.iter().filter_map(|&bind| value(bind, &tape.nodes()[number])).collect();
         let bindings: Vec<Vec<Var>> = nodes.iter().map(values).collect();
         assert_eq!(bindings[0].len(), binds.len(), "elementwise kernels have no scratch memory");
         let lens: Vec<usize> = nodes.iter().map(|&n| tape.shape(tape.nodes()[n].writes[0]).len()).collect();
@@ -165,8 +176,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::dispatch::Shader;
     use crate::error::Result;
-    use crate::tape::{Gradient, Op, Shader, Step};
+    use crate::tape::{Gradient, Op, Step};
     use crate::tensor::Shape;
 
     const SHADER: Shader = Shader { file: "test.wgsl", source: "" };

@@ -1,7 +1,7 @@
 //! The GPU executor: one net's part in an engine, which runs one net, or several side by side.
 //!
 //! A net of the study is too small to fill a large GPU. Several nets of one program share every dispatch: the grid's z
-//! dimension counts them (see [`crate::tape::Dispatch`]). Each has a thread of its own on the host, which feeds, steps and
+//! dimension counts them (see [`crate::dispatch::Dispatch`]). Each has a thread of its own on the host, which feeds, steps and
 //! reads it as if it were alone; the engine takes a step when every net has asked for one. What a net computes does not
 //! depend on its neighbours.
 //!
