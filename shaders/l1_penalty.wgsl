@@ -1,5 +1,5 @@
 // L1 penalty: output = lambda * sum |x|;   dx = lambda * sign(x) * dy.
-// Each net's arrays lie behind those of the one before.
+// The nets' arrays are concatenated.
 // forward: one workgroup for net z; thread t sums the elements t, t + 256, ..., then thread 0 the 256
 // partial sums, in order.
 // grad_input: one thread owns one element of net z.

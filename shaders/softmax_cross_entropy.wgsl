@@ -1,7 +1,7 @@
 // Softmax and cross-entropy, averaged over the rows whose label is not negative:
 //   p[n, k] = exp(z[n, k] - max z[n]) / sum;   loss = -(1/B) sum_n log p[n, label[n]]
 //   dz[n, k] = (p[n, k] - [k = label[n]]) / B * dloss
-// logits and probabilities [n, k], labels [n], loss and correct [1], each net's behind the one before.
+// logits and probabilities [n, k], labels [n], loss and correct [1]. The nets' arrays are concatenated.
 // forward: one workgroup for net z; thread t owns the rows t, t + 64, ...; thread 0 adds the 64 partial sums, in order.
 // grad_logits: one thread owns one element of net z.
 

@@ -3,9 +3,9 @@
 //   grad_bias[o]            = sum of the gradients of channel o
 // The gradients are those of the windows of a pool, each at its argmax. Gradients of zero, as behind a ReLU, cost nothing.
 //
-// Each net's arrays lie behind those of the one before. Two stages: a workgroup of net z (channel o, slice, block of taps)
-// owns `threads` units of 4 taps each and sums them over its slice of the gradients, all the net's images' end to end,
-// 256 at a time from workgroup memory, into partial[slice, o, tap]; then a thread an element adds the slices up, in order
+// The nets' arrays are concatenated. Two stages: a workgroup of net z (channel o, slice, block of taps)
+// owns `threads` units of 4 taps each and sums them over its slice of the gradients, over all the net's images,
+// 256 at a time from workgroup memory, into partial[slice, o, tap]. Then one thread per element adds the slices, in order
 // (`total`). A unit's 4 taps are those of 4 neighbouring channels, or,
 // where there are fewer channels, of 4 kernel rows: what it reads beyond c_in or k_h is not written.
 

@@ -2,11 +2,11 @@
 // correlation of planes with kernels,
 //   map[n, o, i, j] = sum_{c, r, s} kernel[o, c, r, s] plane[n, c, i + r - top, j + s - left]
 // forward the plane is the input and the kernel the weight; for the input's gradient the plane is the map's, the kernel
-// is the weight turned by half a turn with its channels swapped, and `top`, `left` are k_h - 1 - top, k_w - 1 - left.
+// is the weight rotated by 180° with its channels swapped, and `top`, `left` are k_h - 1 - top, k_w - 1 - left.
 //
-// Each net's arrays lie behind those of the one before. A workgroup of net z owns a tile of tile_h x tile_w places of
-// one image's map, whole windows of the pool, for 16 channels. Its thread (strip, group) owns 4 places below each other
-// for the 4 channels of its group: 16 sums in registers. In stages the workgroup copies `channels` planes' patches and
+// The nets' arrays are concatenated. A workgroup of net z owns a tile of tile_h x tile_w places of
+// one image's map, whole windows of the pool, for 16 channels. Its thread (strip, group) computes 4 vertically adjacent
+// outputs for the 4 channels of its group: 16 accumulators in registers. In stages the workgroup copies `channels` planes' patches and
 // `kernel_rows` rows of their kernels to workgroup memory; then each step down a kernel column costs a thread one number
 // of the patch and four of the kernel for 16 multiply-adds. Neighbouring threads read neighbouring numbers, and the
 // kernel's are the same for all threads of a group. Within a stage sums run over c, then s, then r; always in
@@ -21,7 +21,7 @@ override k_h: u32 = 1u;
 override k_w: u32 = 1u;
 override top: u32 = 0u;
 override left: u32 = 0u;
-override turned: u32 = 0u;     // 1: the kernel is the weight turned
+override turned: u32 = 0u;     // 1: the kernel is the weight rotated by 180°
 override h_out: u32 = 1u;      // the map
 override w_out: u32 = 1u;
 override pool_h: u32 = 1u;
@@ -49,7 +49,7 @@ struct Sums {
     d: vec4f,
 }
 
-// What is where: the tile's net, its image among those of all nets, its first place, and the first of its channels.
+// A tile: its net, its image among the images of all nets, its first output, and its first channel.
 struct Tile {
     net: u32,
     image: u32,
@@ -115,8 +115,8 @@ fn multiply(t: u32, planes: u32, rows: u32, old: Sums) -> Sums {
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
 @group(0) @binding(2) var<storage, read_write> map_: array<f32>;
 
-// Where the kernel from plane c to a channel has its tap (r, s): in weight [c_out, c_in, k_h, k_w], or, turned by half a
-// turn, in weight [c_in, c_out, k_h, k_w].
+// Where the kernel from plane c to a channel has its tap (r, s): in weight [c_out, c_in, k_h, k_w], or, rotated by
+// 180°, in weight [c_in, c_out, k_h, k_w].
 fn tap_at(net: u32, channel: u32, c: u32, r: u32, s: u32) -> u32 {
     if (turned == 1u) {
         return (((net * c_in + c) * c_out + channel) * k_h + k_h - 1u - r) * k_w + k_w - 1u - s;
@@ -235,7 +235,7 @@ struct Winner {
     index: u32,   // in pooled and argmax; the largest number if there is no such window
 }
 
-// The first of the largest places of window e, which counts through the groups' windows.
+// The first maximum of window e, which counts through the groups' windows.
 fn find(e: u32, q: u32, tile: Tile) -> Winner {
     let across = tile_w / pool_w;
     let down = tile_h / pool_h;
@@ -306,7 +306,7 @@ fn block_bias(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) gr
 override window_h: u32 = 1u; // the block's pool
 override window_w: u32 = 1u;
 
-// The map's gradient: that of its window at the winner, zero elsewhere.
+// The map's gradient: that of its window at the argmax, zero elsewhere.
 fn stage_winners(t: u32, tile: Tile, c0: u32, r0: u32, planes: u32) {
     let down = h / window_h;
     let across = w / window_w;

@@ -1,6 +1,6 @@
 // The dense layer by tiles, and the Adam update of its weight; the equations are those of dense.wgsl and
 // adam.wgsl.
-// input [n, n_in], weight, m and v [n_out, n_in], output [n, n_out], row-major, each net's behind the one before.
+// input [n, n_in], weight, m and v [n_out, n_in], output [n, n_out], row-major. The nets' arrays are concatenated.
 
 override n: u32 = 1u;
 override n_in: u32 = 1u;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::View;
-use super::simd::{self, Kernel, LANES, Plain, Vector};
+use super::simd::{self, Kernel, LANES, PortableVector, Vector};
 use crate::dispatch::{Bind, Dispatch};
 use crate::error::Result;
 use crate::ops::adam::{Adam, Update};
@@ -88,8 +88,8 @@ impl<F: Fn(usize)> Kernel for Piece<'_, F> {
             i += V::LANES;
         }
         for i in whole..grad.len() {
-            let grad = Plain::<1>::load(&grad[i..]);
-            rates.update(&mut param[i..], &mut m[i..], &mut v[i..], grad, Plain::splat(penalty));
+            let grad = PortableVector::<1>::load(&grad[i..]);
+            rates.update(&mut param[i..], &mut m[i..], &mut v[i..], grad, PortableVector::splat(penalty));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Convolution, bias, activation and max-pooling as one operation; recorded by its rule only ([`super::rules::CONV_BLOCK`]).
 //!
-//! The activations (LeakyReLU with a slope of 0 or more, tanh) are monotone, so the pool comes first and the winners
-//! alone are activated:
+//! The activations (LeakyReLU with a slope of 0 or more, tanh) are monotone, so max-pooling comes first and only the
+//! maxima are activated:
 //!
 //! ```text
 //! y[n, o, p, q] = activation(bias[o] + max over window (p, q) of (weight * x)[n, o, i, j])
@@ -9,12 +9,12 @@
 //!
 //! # Shapes
 //! `input [N, C_in, H, W]`, `weight [C_out, C_in, K_h, K_w]`, `bias [C_out]` (or none) to `pooled [N, C_out, H_p,
-//! W_p]` and `argmax` of that shape: the winner's place `i W_out + j` in its plane of the convolution, as in
+//! W_p]` and `argmax` of that shape: the index `i W_out + j` of the maximum in its plane of the convolution, as in
 //! [`mod@crate::ops::max_pool2d`]. A forward pass alone needs no `argmax`, and writes none.
 //!
 //! # Gradient
-//! Only winners have one, and the activation's slope there follows from y: `g = grad_pooled * slope(y)`.
-//! With (i, j) the winner of window (p, q):
+//! Only the maxima have a gradient, and the activation's slope there is a function of y: `g = grad_pooled * slope(y)`.
+//! With (i, j) the argmax of window (p, q):
 //! ```text
 //! grad_weight[o, c, r, s] = sum_{n, p, q} g[n, o, p, q] x[n, c, i + r - top, j + s - left]
 //! grad_input[n, c, h, w]  = sum_{o, p, q} g[n, o, p, q] weight[o, c, h + top - i, w + left - j]
@@ -273,7 +273,7 @@ impl ConvBlock {
     fn forward<T: Places>(&self, input: &[f32], weight: &[f32], bias: Option<&[f32]>, out: (&mut [f32], &mut [T])) {
         self.plan.forward(input, weight, out, self.sizes.windows(), |first, pooled, argmax: &mut [T], rows| {
             let argmax = T::numbers(argmax);
-            scratch::lanes(pool::kept(&self.sizes.pool, argmax.is_some()), |kept| {
+            scratch::lanes(pool::scratch_len(&self.sizes.pool, argmax.is_some()), |kept| {
                 let finish = self.finish(bias, first);
                 let mut pool = Pool::new(&self.sizes.pool, kept, pooled, argmax, finish);
                 rows(&mut |h: usize, row: &mut [Lanes]| pool.row(h, bytemuck::cast_slice(row)));

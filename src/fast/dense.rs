@@ -26,14 +26,13 @@ use crate::tensor::Shape;
 /// Rows of the weight that one task of the forward pass handles.
 const ROWS: usize = 8;
 
-/// Elements of these rows that are worked on before the next: what the batch has beside them stays in a near cache.
+/// Columns per block. The batch's part of the input then stays in the L1 or L2 cache.
 const DEPTH: usize = 512;
 
-/// Floats from row to row of the input's copy: one line of a cache more, since rows that lie a multiple of a cache's way
-/// apart, as those of the input itself often do, all fall on the same few lines.
+/// Row stride of the input's copy: one cache line more than `DEPTH`, to avoid cache-set conflicts.
 const STRIDE: usize = DEPTH + LANES;
 
-/// Columns of a workgroup on the GPU, rows or outputs of its thread's tile, and outputs of a slice: those of
+/// On the GPU: columns per workgroup, rows or outputs per tile of a thread, and outputs per slice. The numbers of
 /// `shaders/fast/dense_tiled.wgsl`.
 pub(super) const COLUMNS: usize = 64;
 pub(super) const TILE: usize = 4;
@@ -154,7 +153,7 @@ struct Products<'a> {
 impl Kernel for Products<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        // As many sums as fit into the registers beside what they are made of.
+        // Four rows: as many accumulators as fit in registers together with their operands.
         self.rows::<V, 4>()
     }
 }

@@ -11,14 +11,14 @@
 //!
 //! # Shapes
 //! `grad_output [N, O]`, `input [N, I]`, `grad_penalty [1]` (only with a penalty); in place `weight, m, v [O, I]`; then
-//! `grad_input [N, I]` (only if somebody needs it).
+//! `grad_input [N, I]` (only if it is needed).
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::adam::{self, Piece, Rates};
-use super::simd::{self, Columns, Kernel, Plain, Vector, columns};
+use super::simd::{self, Columns, Kernel, PortableVector, Vector, columns};
 use super::{View, dense, scratch};
 use crate::dispatch::{Bind, Dispatch};
 use crate::error::Result;
@@ -30,7 +30,7 @@ use crate::shader;
 use crate::tape::{Gradient, Node, Op, Rewrite, Step};
 use crate::tensor::Shape;
 
-/// Floats of input and of `grad_input` that a task keeps: with the rows' gradients they stay in a near cache.
+/// Floats of input and of `grad_input` that a task keeps. With the rows' gradients they stay in the L1 or L2 cache.
 const KEPT: usize = 32 * 1024;
 
 /// Rows that a task works on together.
@@ -275,9 +275,8 @@ impl Kernel for Block<'_> {
 }
 
 impl Block<'_> {
-    /// `R` rows: both gradients panel by panel, then the update row by row. Apart from each other, since the three
-    /// matrices and their rows often lie alike in their pages: then a load waits for every store before it that seems to
-    /// be to the same address.
+    /// `R` rows: both gradients panel by panel, then the update row by row. Two separate phases, because the three matrices
+    /// often share page offsets: a load would then wait for stores that only seem to have its address (4K aliasing).
     #[inline(always)]
     fn rows<V: Vector, const R: usize>(&mut self, row: usize) {
         let (n, width, panel) = (self.n, self.weight.width(), 2 * V::LANES);
@@ -299,15 +298,15 @@ impl Block<'_> {
             col += match width - col {
                 left if left >= panel => tile::<V, R, 2>(at, &weight, g, x, wanted.then_some(sums), grads),
                 left if left >= V::LANES => tile::<V, R, 1>(at, &weight, g, x, wanted.then_some(sums), grads),
-                _ => tile::<Plain<1>, R, 1>(at, &weight, g, x, wanted.then_some(sums), grads),
+                _ => tile::<PortableVector<1>, R, 1>(at, &weight, g, x, wanted.then_some(sums), grads),
             };
         }
         for (r, grad) in (row..row + R).zip(self.grads.chunks_exact(width)) {
-            // The machine does not foresee where rows begin. The weight is there already, the tiles have read it.
+            // Prefetch the moments: the hardware prefetcher cannot predict where a row begins. The weight is already cached.
             let (next_m, next_v) = (self.m.ahead(r + R), self.v.ahead(r + R));
             let ahead = |col| {
-                next_m.ask(col);
-                next_v.ask(col);
+                next_m.prefetch(col);
+                next_v.prefetch(col);
             };
             let (param, m, v) = (self.weight.row(r), self.m.row(r), self.v.row(r));
             Piece { param, m, v, grad, penalty: self.penalty, rates: self.rates, ahead }.run::<V>();

@@ -6,7 +6,7 @@
 //!
 //! For lengths whose prime factors are 2, 3 and 5. The forward transform leaves the frequencies in the order
 //! that its stages produce (frequency `k` at [`Fft::place`]`(k)`), and the inverse starts from that order: a
-//! convolution multiplies spectra element by element, so nobody needs them sorted.
+//! convolution multiplies spectra element by element, so the order does not matter.
 //!
 //! # Source
 //! Cooley and Tukey 1965; decimation in frequency forward, its mirror image inverse.
@@ -297,7 +297,7 @@ impl Stage {
     }
 }
 
-// No `std::array::from_fn` here: it is not inlined, and then compiled without the machine's instructions.
+// No `std::array::from_fn` here: it is not inlined, and would be compiled for the baseline instruction set.
 #[inline(always)]
 fn load_all<V: Vector, const R: usize>(data: &[Pair], (j, m, part): (usize, usize, usize)) -> [Complex<V>; R] {
     let mut x = [(V::splat(0.0), V::splat(0.0)); R];

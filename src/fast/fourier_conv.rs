@@ -60,7 +60,7 @@ pub struct FourierConv {
     pub w_out: usize,
     columns: Fft,
     rows: Fft,
-    /// Where the row transform leaves frequencies k and -k, for those that are kept.
+    /// The indices at which the row transform leaves frequencies k and -k, for every stored k.
     places: Vec<[usize; 2]>,
     /// Likewise the column transform.
     pairs: Vec<[usize; 2]>,
@@ -81,9 +81,9 @@ impl<F: FnMut(usize, &mut [Lanes])> RowSink for F {
     }
 }
 
-/// Called for each image and sixteen channels with the first of them, their part of the two outputs, and a transform to
-/// be started: it makes the sink that takes rows (a pool), and hands it to the transform, which gives it each row in
-/// order. The second output is of numbers, or of `()`, which take no room, where it is not wanted.
+/// Called once per image and block of sixteen channels, with the first channel, the block's part of the two outputs, and
+/// the transform. The callback creates the row sink (a pool) and passes it to the transform, which feeds it the rows in
+/// order. The second output is of type `()`, which takes no memory, where it is not wanted.
 pub trait Taker<T>: Fn(usize, &mut [f32], &mut [T], &mut dyn FnMut(&mut dyn RowSink)) + Sync {}
 
 impl<T, F: Fn(usize, &mut [f32], &mut [T], &mut dyn FnMut(&mut dyn RowSink)) + Sync> Taker<T> for F {}
@@ -108,7 +108,7 @@ impl FourierConv {
         FourierConv { c_in, h, w, c_out, k_h, k_w, pad, h_out, w_out, columns, rows, places, pairs, roots }
     }
 
-    /// Row frequencies that are kept.
+    /// Number of stored row frequencies.
     fn half(&self) -> usize {
         self.places.len()
     }
@@ -118,8 +118,7 @@ impl FourierConv {
         channels.div_ceil(LANES)
     }
 
-    /// Undoes what the unnormalised transforms, and pairs of rows without their halves, multiply a product of two spectra
-    /// by.
+    /// Normalisation of a product of two spectra: undoes the unnormalised transforms and the factor 2 of each split row pair.
     fn scale(&self) -> f32 {
         1.0 / (4 * self.rows.len() * self.columns.len()) as f32
     }
@@ -153,7 +152,7 @@ impl FourierConv {
         });
     }
 
-    /// The way back: `spectrum(k)` is `[count]`; the sink gets the rows, `width` columns of each.
+    /// The inverse: `spectrum(k)` is `[count]`. The sink gets the rows, with `width` columns each.
     fn rows_inverse<'s>(
         &self,
         (count, width): (usize, usize),
@@ -174,7 +173,7 @@ impl FourierConv {
         });
     }
 
-    /// The place on the circle of kernel column `s`, forward or mirrored.
+    /// The circular index of kernel column `s`, forward or mirrored.
     fn tap_column(&self, s: usize, mirrored: bool) -> usize {
         let n = self.rows.len();
         if mirrored { (n + s - self.pad.1) % n } else { (n + self.pad.1 - s) % n }
@@ -208,7 +207,7 @@ impl FourierConv {
         out.par_chunks_mut(self.half() * h).enumerate().for_each(|(task, out)| {
             let (n, first) = (task / blocks, task % blocks * LANES);
             let planes = &images[(n * channels + first) * h * w..];
-            // All rows at once: then every plane is read from end to end, which the machine foresees.
+            // All rows at once: each plane is read sequentially, which the hardware prefetcher follows.
             scratch::lanes(h * w, |pixels| {
                 simd::interleave(planes, h * w, LANES.min(channels - first), pixels);
                 for (pair, pixels) in pixels.chunks(2 * w).enumerate() {
@@ -292,7 +291,7 @@ impl FourierConv {
             let (image_rows, spectra) = buffer.split_at_mut(half * self.h);
             self.image_rows(images, [n, self.h, self.w], image_rows);
             let image_rows = &*image_rows;
-            // Of every row frequency the column of the images, and those of the kernels.
+            // For every row frequency: the column of the images, and the columns of the kernels.
             spectra.par_chunks_mut(share).enumerate().for_each(|(k, spectra)| {
                 let (x, kernels) = spectra.split_at_mut(len);
                 self.columns.forward(&image_rows[k * self.h..][..self.h], x);
@@ -397,7 +396,7 @@ impl FourierConv {
         scratch::pairs(image_len + grad_len + half * column, |buffer| {
             let (image_rows, rest) = buffer.split_at_mut(image_len);
             let (grads, columns) = rest.split_at_mut(grad_len);
-            // A single channel's own gradient is asked for by nobody but tests: then its lanes are channels after all.
+            // Only tests ask for the gradient of a single channel. Then the lanes are channels after all.
             let single = self.c_in == 1 && grad_images.is_none();
             let channels = if single { n } else { self.c_in };
             let images_len = Self::blocks(channels) * if single { 1 } else { n } * half * self.h;
@@ -427,7 +426,7 @@ impl FourierConv {
                     let plane = self.h * self.w;
                     let channels = grad.len() / plane;
                     let mut sink =
-                        |h: usize, row: &mut [Lanes]| simd::part(row, plane, channels, &mut grad[h * self.w..]);
+                        |h: usize, row: &mut [Lanes]| simd::deinterleave(row, plane, channels, &mut grad[h * self.w..]);
                     self.rows_inverse((self.h, self.w), spectrum, &mut sink);
                 }
             });

@@ -1,4 +1,4 @@
-//! Temporary arrays of CPU kernels: kept per thread and used again, so that a step allocates nothing once warm.
+//! Temporary arrays of CPU kernels. They are kept per thread and reused, so that a warm step allocates nothing.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -10,13 +10,13 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<Lanes>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// An array of a thread's own; it goes back when dropped.
+/// A thread-local buffer, returned to the free list on drop.
 pub struct Buffer {
     lanes: Vec<Lanes>,
     len: usize,
 }
 
-/// An array of `len` vectors of any content.
+/// A buffer of `len` vectors with unspecified contents.
 pub fn take(len: usize) -> Buffer {
     let mut lanes = SPARE.with_borrow_mut(|spare| {
         let fits = (0..spare.len()).filter(|&i| spare[i].len() >= len).min_by_key(|&i| spare[i].len());
@@ -51,17 +51,17 @@ impl Drop for Buffer {
     }
 }
 
-/// Calls `f` with an array of `len` vectors of any content.
+/// Calls `f` with an array of `len` vectors with unspecified contents.
 pub fn lanes<R>(len: usize, f: impl FnOnce(&mut [Lanes]) -> R) -> R {
     f(&mut take(len))
 }
 
-/// Calls `f` with an array of `len` complex vectors of any content.
+/// Calls `f` with an array of `len` complex vectors with unspecified contents.
 pub fn pairs<R>(len: usize, f: impl FnOnce(&mut [Pair]) -> R) -> R {
     f(take(2 * len).as_chunks_mut().0)
 }
 
-/// Calls `f` with an array of `len` floats of any content.
+/// Calls `f` with an array of `len` floats with unspecified contents.
 pub fn with<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     f(&mut bytemuck::cast_slice_mut(&mut take(len.div_ceil(LANES)))[..len])
 }

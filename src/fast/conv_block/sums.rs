@@ -106,7 +106,7 @@ fn sum_tile<V: Vector, const N: usize, const R: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fast::simd::Plain;
+    use crate::fast::simd::PortableVector;
 
     /// Small whole numbers: every order and rounding gives the same sum.
     fn whole(len: usize, step: usize) -> Vec<f32> {
@@ -122,7 +122,7 @@ mod tests {
             let mut sums = vec![1.0; rows * run];
             sum_runs(&spots, &input, stride, &mut sums, run);
             let mut plain = vec![1.0; rows * run];
-            SumRuns { spots: &spots, input: &input, stride, sums: &mut plain, run }.run::<Plain<4>>();
+            SumRuns { spots: &spots, input: &input, stride, sums: &mut plain, run }.run::<PortableVector<4>>();
             for (i, sum) in sums.iter().enumerate() {
                 let at = |spot: &Spot| spot.factor * input[spot.start as usize + i / run * stride + i % run];
                 assert_eq!(*sum, 1.0 + spots.iter().map(at).sum::<f32>(), "{rows} {vectors} {i}");

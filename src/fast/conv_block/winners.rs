@@ -13,11 +13,11 @@ use crate::fast::scratch;
 use crate::fast::simd::{Kernel, LANES, Vector, run, width};
 use crate::ops::conv2d::Conv2d;
 
-/// Sizes of the backward pass through the winners.
+/// Sizes of the backward pass through the argmax positions.
 pub struct Winners<'b> {
     block: &'b BlockSizes,
-    /// Rows of windows whose winners make one list: enough of them to be worth a tile's start and end, and few enough
-    /// that the image rows below them stay in the cache.
+    /// Rows of windows whose positions form one list. Enough to be worth starting a tile, and few enough that the image
+    /// rows below them stay in the cache.
     strip: usize,
     /// Floats from row to row of an image with its zeros, channels last.
     stride: usize,
@@ -27,7 +27,7 @@ pub struct Winners<'b> {
     run: usize,
 }
 
-/// Winners of a list, about.
+/// Positions per list, about.
 const LIST: usize = 64;
 
 /// Channels whose weight gradients one task sums: they share the image rows in the cache.
@@ -60,7 +60,7 @@ impl<'b> Winners<'b> {
         self.block.pool.planes() * self.strips()
     }
 
-    /// Calls `then` with the winners whose gradient is not zero.
+    /// Calls `then` with the argmax positions whose gradient is not zero.
     pub fn find(&self, grad_pooled: &[f32], pooled: &[f32], argmax: &[f32], then: impl FnOnce(Found)) {
         scratch::with(2 * pooled.len() + self.lists(), |memory| {
             let (spots, counts) = memory.split_at_mut(2 * pooled.len());
@@ -70,7 +70,7 @@ impl<'b> Winners<'b> {
         });
     }
 
-    /// Lists the winners whose gradient is not zero: list `s` of a plane starts at `spots[s * strip * W_p]` of the
+    /// Lists the argmax positions whose gradient is not zero: list `s` of a plane starts at `spots[s * strip * W_p]` of the
     /// plane's and has `counts[s]` entries.
     fn collect(&self, grad: &[f32], pooled: &[f32], argmax: &[f32], spots: &mut [Spot], counts: &mut [u32]) {
         let windows = self.block.windows();
@@ -112,7 +112,7 @@ impl<'b> Winners<'b> {
     }
 }
 
-/// The winners of a list whose gradient is not zero.
+/// The argmax positions of a list whose gradient is not zero.
 struct Collect<'a> {
     activation: MonotoneActivation,
     /// Columns of the map, columns that a padded row has more, and channels of the image.
@@ -149,7 +149,7 @@ impl Kernel for Collect<'_> {
     }
 }
 
-/// The winners with a gradient.
+/// The argmax positions with a gradient.
 pub struct Found<'w> {
     winners: &'w Winners<'w>,
     spots: &'w [Spot],

@@ -1,15 +1,15 @@
-//! The vector kernels of a convolution by transforms: rows parted and joined, kernels' columns, products of spectra.
+//! The vector kernels of a convolution by transforms: splitting and joining rows, the kernels' columns, products of spectra.
 
 use crate::fast::fft::Pair;
 use crate::fast::simd::{Kernel, LANES, Vector, ZEROS, prefetch};
 
-/// Complex vectors from one piece of an array to the next, for pieces of `len` that are read side by side: with one more
-/// than they need, they do not all fall on the same few lines of a cache.
+/// Padded stride, in complex vectors, of pieces of `len` vectors that are read in parallel. One extra vector avoids
+/// cache-set conflicts.
 pub fn apart(len: usize) -> usize {
     len + 1
 }
 
-/// Asks for two rows of one frequency: those of different frequencies are far apart.
+/// Prefetches two rows of one frequency. Rows of different frequencies are far apart in memory.
 #[inline(always)]
 fn prefetch_rows(spectrum: &[Pair], row: usize) {
     if let Some([[a, b], [c, d]]) = spectrum.get(row..).and_then(|rest| rest.first_chunk()) {
@@ -133,8 +133,8 @@ impl Kernel for AddConjugate<'_> {
 pub const AT_ONCE: usize = 4;
 
 /// One column of every kernel at every frequency of the column: `out[h][task] = sum_r rows[task][r] roots[r][h]`, where
-/// `rows [k_h]` of the tasks stand `stride` apart and `out` is `[columns][step]`. A
-/// kernel has few rows: this is less than whole transforms, and what is written lies together.
+/// The `rows [k_h]` of the tasks are `stride` apart, and `out` is `[columns][step]`. A kernel has few rows, so this takes
+/// fewer operations than whole transforms, and the outputs are contiguous.
 ///
 /// At frequencies h and -h the roots are conjugates: the same four products serve both.
 pub struct KernelColumns<'a> {
@@ -142,7 +142,7 @@ pub struct KernelColumns<'a> {
     pub pairs: &'a [[usize; 2]],
     /// `[k_h][pairs]`, those of h.
     pub roots: &'a [[f32; 2]],
-    /// A mirrored kernel's spectrum is the conjugate: h and -h change places.
+    /// A mirrored kernel's spectrum is the conjugate: h and -h are exchanged.
     pub mirrored: bool,
     pub tasks: usize,
     pub rows: &'a [Pair],

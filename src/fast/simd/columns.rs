@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
-use super::prefetch;
+use super::prefetch as prefetch_line;
 
 /// Neighbouring columns of a row-major matrix, all rows of them, to be written by one task.
 pub struct Columns<'a> {
@@ -62,7 +62,7 @@ impl Columns<'_> {
     #[inline(always)]
     pub fn read(&self, row: usize) -> &[f32] {
         assert!(row < self.rows, "columns: row {row} of {}", self.rows);
-        // SAFETY: as in `row`; as long as `self` is only shared, nobody writes.
+        // SAFETY: as in `row`. While `self` is shared, nothing writes.
         unsafe { std::slice::from_raw_parts(self.data.add(row * self.stride + self.from), self.width) }
     }
 
@@ -71,26 +71,26 @@ impl Columns<'_> {
     pub fn row(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.rows, "columns: row {row} of {}", self.rows);
         // SAFETY: `from + width <= stride` and `row < rows`, so the elements lie inside the matrix, which is borrowed
-        // for as long as `self`; no other `Columns` has them, and `&mut self` lets nobody take them twice.
+        // for as long as `self`. No other `Columns` has them, and `&mut self` prevents a second borrow.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.stride + self.from), self.width) }
     }
 
-    /// Asks for a row's elements ahead of their use.
+    /// Returns a handle that prefetches this row.
     #[inline(always)]
-    pub fn ahead(&self, row: usize) -> Ahead {
-        Ahead(self.data.wrapping_add(row * self.stride + self.from))
+    pub fn ahead(&self, row: usize) -> RowPrefetch {
+        RowPrefetch(self.data.wrapping_add(row * self.stride + self.from))
     }
 }
 
-/// Asks for the elements of a row of [`Columns`], while others are written.
+/// Prefetches a row of [`Columns`] while other rows are written.
 #[derive(Clone, Copy)]
-pub struct Ahead(*const f32);
+pub struct RowPrefetch(*const f32);
 
-impl Ahead {
-    /// Asks for the cache line of the row's element `col`, if there is one.
+impl RowPrefetch {
+    /// Prefetches the cache line of the row's element `col`, if there is one.
     #[inline(always)]
-    pub fn ask(self, col: usize) {
-        prefetch(self.0.wrapping_add(col));
+    pub fn prefetch(self, col: usize) {
+        prefetch_line(self.0.wrapping_add(col));
     }
 }
 

@@ -1,8 +1,8 @@
-//! Kernels written once and compiled for AVX-512, for AVX2 with FMA and for any machine; [`run`] picks one at run time.
+//! Kernels written once and compiled for AVX-512, for AVX2 with FMA, and portably. [`run`] picks one at run time.
 //!
-//! A kernel is a struct of what it works on, with a [`Kernel::run`] generic over the [`Vector`]. All that it calls must be
-//! `#[inline(always)]`, whatever it hands a closure to included: only then is it compiled with the machine's
-//! instructions.
+//! A kernel is a struct of what it works on, with a [`Kernel::run`] generic over the [`Vector`]. Everything that a kernel
+//! calls must be `#[inline(always)]`, including functions that take its closures. Otherwise it is compiled for the baseline
+//! instruction set.
 
 #![allow(unsafe_code)]
 
@@ -10,7 +10,7 @@ mod columns;
 
 pub use columns::{Columns, columns};
 
-/// Channels that stand side by side in memory: one register of AVX-512, two of AVX.
+/// Channels that are interleaved in memory: one register of AVX-512, two of AVX.
 pub const LANES: usize = 16;
 
 /// Sixteen floats, on a cache line of their own.
@@ -23,7 +23,7 @@ impl Lanes {
     pub const ZERO: Lanes = Lanes([0.0; LANES]);
 }
 
-/// Asks for a cache line that will be needed soon: where many lines far apart are, the machine does not foresee them.
+/// Prefetches a cache line. The hardware prefetcher misses rows that are far apart in memory.
 #[inline(always)]
 pub fn prefetch<T>(place: *const T) {
     #[cfg(target_arch = "x86_64")]
@@ -40,7 +40,7 @@ pub fn prefetch<T>(place: *const T) {
 pub trait Vector: Copy {
     /// Number of floats.
     const LANES: usize;
-    /// How many of them the machine keeps at hand.
+    /// Number of vector registers.
     const REGISTERS: usize;
 
     /// `x` in every lane.
@@ -62,7 +62,7 @@ pub trait Vector: Copy {
     /// `self` where it is greater than `b`, `b` elsewhere.
     fn max(self, b: Self) -> Self;
 
-    /// `self * b + c`, rounded once where the machine can.
+    /// `self * b + c`, rounded once where the CPU has a fused multiply-add.
     fn mul_add(self, b: Self, c: Self) -> Self;
 
     /// `c - self * b`, likewise.
@@ -77,7 +77,7 @@ pub trait Vector: Copy {
     /// `yes` in lanes where `self == to`, `no` in the others.
     fn if_equal(self, to: Self, yes: Self, no: Self) -> Self;
 
-    /// Sixteen floats from one place to another.
+    /// Copies sixteen floats.
     #[inline(always)]
     fn copy(from: &[f32; LANES], to: &mut [f32; LANES]) {
         for part in (0..LANES).step_by(Self::LANES) {
@@ -102,27 +102,27 @@ pub const ZEROS: [f32; LANES] = [0.0; LANES];
 /// Sixteen times sixteen floats.
 pub type Tile = [Lanes; LANES];
 
-/// A kernel written with [`Vector`]s, to be run with those of the machine. All that it calls must be
-/// `#[inline(always)]`: only then is it compiled for the machine's instruction set.
+/// A kernel written with [`Vector`]s. Everything that it calls must be `#[inline(always)]`: only then is it compiled for the
+/// CPU's instruction set.
 pub trait Kernel {
     /// The kernel.
     fn run<V: Vector>(self);
 }
 
-/// Runs `kernel` with the widest vectors of this machine.
+/// Runs `kernel` with the widest vectors of this CPU.
 pub fn run(kernel: impl Kernel) {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the machine has AVX-512F, which is all that the function asks for.
+            // SAFETY: the CPU has AVX-512F, which is all that the function needs.
             return unsafe { x86::run_avx512(kernel) };
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the machine has AVX2 and FMA, which is all that the function asks for.
+            // SAFETY: the CPU has AVX2 and FMA, which is all that the function needs.
             return unsafe { x86::run_avx2(kernel) };
         }
     }
-    kernel.run::<Plain<4>>();
+    kernel.run::<PortableVector<4>>();
 }
 
 /// Floats of one vector of this CPU.
@@ -139,7 +139,7 @@ pub fn width() -> usize {
     width
 }
 
-/// Asks for what is needed of each plane a few tiles after `from`: the planes are more than the machine foresees.
+/// Prefetches every plane three tiles ahead of `from`. The hardware prefetcher cannot track this many streams.
 #[inline(always)]
 fn prefetch_tile(planes: &[f32], plane: usize, channels: usize, from: usize) {
     const AHEAD: usize = 3 * LANES;
@@ -150,7 +150,8 @@ fn prefetch_tile(planes: &[f32], plane: usize, channels: usize, from: usize) {
     }
 }
 
-/// Channels side by side: `out[j][lane] = planes[lane * plane + j]`, zero in lanes beyond the `channels`.
+/// Interleaves channels (planar to channels-last): `out[j][lane] = planes[lane * plane + j]`, zero in lanes beyond the
+/// `channels`.
 ///
 /// # Panics
 /// If a row of `out.len()` floats leaves `planes`, or there is no channel.
@@ -198,22 +199,23 @@ impl Kernel for Interleave<'_> {
     }
 }
 
-/// The way back: `planes[lane * plane + j] = rows[j][lane]` for the first `channels` lanes.
+/// Deinterleaves channels (channels-last to planar): `planes[lane * plane + j] = rows[j][lane]` for the first `channels`
+/// lanes.
 ///
 /// # Panics
 /// If a row of `rows.len()` floats leaves `planes`.
-pub fn part(rows: &[Lanes], plane: usize, channels: usize, planes: &mut [f32]) {
-    run(Part { rows, plane, channels, planes });
+pub fn deinterleave(rows: &[Lanes], plane: usize, channels: usize, planes: &mut [f32]) {
+    run(Deinterleave { rows, plane, channels, planes });
 }
 
-struct Part<'a> {
+struct Deinterleave<'a> {
     rows: &'a [Lanes],
     plane: usize,
     channels: usize,
     planes: &'a mut [f32],
 }
 
-impl Kernel for Part<'_> {
+impl Kernel for Deinterleave<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let mut tile = [Lanes::ZERO; LANES];
@@ -240,7 +242,7 @@ fn copy_short(from: &[f32; LANES], to: &mut [f32]) {
     copy_piece::<1>(from, to, at);
 }
 
-/// Copies `N` floats from place `at` on if the length says that such a piece is part of it; gives the place after it.
+/// Copies `N` floats from index `at` on if the length contains such a piece. Returns the index after it.
 #[inline(always)]
 fn copy_piece<const N: usize>(from: &[f32; LANES], to: &mut [f32], at: usize) -> usize {
     if to.len() & N == 0 {
@@ -252,11 +254,11 @@ fn copy_piece<const N: usize>(from: &[f32; LANES], to: &mut [f32], at: usize) ->
     at + N
 }
 
-/// Vectors of any machine, `L` floats long; with one lane, what is left over at the end of an array.
+/// Portable vectors of `L` floats. With one lane: the rest at the end of an array.
 #[derive(Clone, Copy)]
-pub struct Plain<const L: usize>([f32; L]);
+pub struct PortableVector<const L: usize>([f32; L]);
 
-impl<const L: usize> Plain<L> {
+impl<const L: usize> PortableVector<L> {
     #[inline(always)]
     fn zip(mut self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
         for (a, b) in self.0.iter_mut().zip(b.0) {
@@ -266,20 +268,20 @@ impl<const L: usize> Plain<L> {
     }
 }
 
-impl<const L: usize> Vector for Plain<L> {
+impl<const L: usize> Vector for PortableVector<L> {
     const LANES: usize = L;
     const REGISTERS: usize = 16;
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
-        Plain([x; L])
+        PortableVector([x; L])
     }
 
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
         let mut lanes = [0.0; L];
         lanes.copy_from_slice(&from[..L]);
-        Plain(lanes)
+        PortableVector(lanes)
     }
 
     #[inline(always)]
@@ -354,7 +356,7 @@ impl<const L: usize> Vector for Plain<L> {
     }
 }
 
-/// The vectors of x86. The types are private: the only way to one leads through [`run`], which has asked the machine.
+/// The vectors of x86. The types are private: they are reached only through [`run`], which has checked the CPU.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
@@ -379,7 +381,7 @@ mod x86 {
             #[derive(Clone, Copy)]
             struct $name($register);
 
-            // SAFETY of every call below: the type is named in its run function only, so the machine has its
+            // SAFETY of every call below: the type is named in its run function only, so the CPU has its
             // instructions; none but the load and the store touches memory, and those get whole arrays.
             impl Vector for $name {
                 const LANES: usize = $lanes;
@@ -587,11 +589,11 @@ mod tests {
         let input: Vec<f32> = (0..16).map(|i| [9.0, -9.0, 0.0, -0.0][i % 4]).collect();
         let mut found = Vec::new();
         run(Methods(&input, &mut found));
-        Methods(&input, &mut found).run::<Plain<1>>();
-        Methods(&input, &mut found).run::<Plain<4>>();
+        Methods(&input, &mut found).run::<PortableVector<1>>();
+        Methods(&input, &mut found).run::<PortableVector<4>>();
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the machine has what the function asks for.
+            // SAFETY: the CPU has what the function needs.
             unsafe { x86::run_avx2(Methods(&input, &mut found)) };
         }
         let expected: [[f32; 4]; 16] = [
@@ -620,7 +622,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_are_interleaved_and_parted() {
+    fn channels_are_interleaved_and_deinterleaved() {
         for (channels, width, plane) in [(16, 40, 43), (3, 5, 5), (15, 16, 100), (16, 16, 16)] {
             let planes: Vec<f32> = (0..channels * plane).map(|i| i as f32 + 1.0).collect();
             let mut rows = vec![Lanes([f32::NAN; LANES]); width];
@@ -632,7 +634,7 @@ mod tests {
                 }
             }
             let mut back = vec![0.0; planes.len()];
-            part(&rows, plane, channels, &mut back);
+            deinterleave(&rows, plane, channels, &mut back);
             for (i, x) in back.iter().enumerate() {
                 assert_eq!(*x, if i % plane < width { planes[i] } else { 0.0 }, "{channels} {width}: {i}");
             }
