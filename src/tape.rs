@@ -406,14 +406,15 @@ impl Tape {
 }
 
 impl fmt::Display for Tape {
-    /// One line per node: index, operation, output shape, inputs, outputs.
+    /// One line per node: index, operation, output shape, inputs, the rule that made it, outputs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |vars: &[Var]| vars.iter().map(|v| self.values[v.0].name.as_str()).collect::<Vec<_>>().join(", ");
-        writeln!(f, "{:>4}  {:<28} {:<18} {:<52} writes", "node", "operation", "shape", "reads")?;
+        writeln!(f, "{:>4}  {:<28} {:<18} {:<52} {:<13} writes", "node", "operation", "shape", "reads", "rule")?;
         for (number, node) in self.nodes.iter().enumerate() {
             let shape = self.shape(node.writes[0]);
             let (reads, writes) = (names(&node.reads), names(&node.writes));
-            writeln!(f, "{number:>4}  {:<28} {shape:<18} {reads:<52} {writes}", node.op.name())?;
+            let (op, rule) = (node.op.name(), node.rule.unwrap_or("-"));
+            writeln!(f, "{number:>4}  {op:<28} {shape:<18} {reads:<52} {rule:<13} {writes}")?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, value_parser};
 
 use crate::audio::{FrontEnd, Kind};
@@ -10,6 +11,7 @@ use crate::data::cache::Cache;
 use crate::data::{prepared, split};
 use crate::device::{Choice, Device};
 use crate::error::{Error, Result};
+use crate::fast::{self, Rule};
 use crate::models::{Architecture, DropoutAt};
 use crate::nn::Activation;
 use crate::train::config::{Config, Data, DecayUnit, Preset, Schedule};
@@ -150,6 +152,26 @@ pub struct TrainingArgs {
     /// Run every operation by itself, as recorded: slower, the same up to rounding
     #[arg(long)]
     no_fuse: bool,
+}
+
+/// Which rules rewrite a program.
+#[derive(Args, Clone, Debug)]
+pub struct RuleArgs {
+    /// Keep the textbook's operations: apply no rule
+    #[arg(long)]
+    pub no_fuse: bool,
+    /// Rules to leave out
+    #[arg(long, value_name = "RULE,…", value_delimiter = ',', conflicts_with = "no_fuse",
+          value_parser = PossibleValuesParser::new(fast::ALL.iter().map(|rule| rule.name)))]
+    pub without: Vec<String>,
+}
+
+impl RuleArgs {
+    /// The rules to apply, in order.
+    pub fn rules(&self) -> Vec<Rule> {
+        let wanted = |rule: &&Rule| !self.no_fuse && !self.without.iter().any(|name| name == rule.name);
+        fast::ALL.iter().filter(wanted).copied().collect()
+    }
 }
 
 /// What computes.

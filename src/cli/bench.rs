@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::builder::PossibleValuesParser;
 use clap::{ValueEnum, value_parser};
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
@@ -14,13 +13,12 @@ use crate::bench::{self, Times};
 use crate::device::Device;
 use crate::device::gpu::NETS;
 use crate::error::Result;
-use crate::fast::{self, Rule};
 use crate::models::Architecture;
 use crate::report::tables;
 use crate::run::Timing;
 use crate::train::config::{Config, Preset};
 
-use super::args::{DeviceArgs, OutputArgs};
+use super::args::{DeviceArgs, OutputArgs, RuleArgs};
 use super::output::{print, print_json};
 use super::progress::Progress;
 
@@ -59,19 +57,14 @@ pub struct Args {
     /// Nets that step side by side, as `reproduce --at-once` trains them
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = value_parser!(u8).range(1..=NETS as i64))]
     nets: u8,
-    /// Replay the textbook operations one by one, without fusing neighbours
-    #[arg(long)]
-    no_fuse: bool,
+    #[command(flatten)]
+    rules: RuleArgs,
     /// Steps (or passes of --front-end) timed
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = value_parser!(u32).range(1..=1_000_000))]
     steps: u32,
     /// Steps before those, not timed
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u32).range(..=1_000_000))]
     warmup: u32,
-    /// Rules to leave out; `genregrad program` prints which rule made a node
-    #[arg(long, value_name = "RULE,…", value_delimiter = ',', conflicts_with = "no_fuse",
-          value_parser = PossibleValuesParser::new(fast::ALL.iter().map(|rule| rule.name)))]
-    without: Vec<String>,
     /// Time every kernel of a step too, each alone: the least of --steps
     #[arg(long)]
     profile: bool,
@@ -178,15 +171,12 @@ impl Args {
         let choice = Device::choose(&self.device.device)?;
         choice.note.iter().for_each(|note| progress.note(note));
         let device = choice.device;
-        let wanted = |rule: &&Rule| !self.no_fuse && !self.without.iter().any(|name| name == rule.name);
-        let rules: Vec<Rule> = fast::ALL.iter().filter(wanted).copied().collect();
-
         let kind = if self.forward { Kind::Forward } else { Kind::Train };
         let nets = usize::from(self.nets);
         if nets > device.side_by_side() {
             progress.note("--nets: only a GPU takes several nets side by side; one after the other");
         }
-        let mut subject = Subject::several(&config, kind, &rules, &device, nets)?;
+        let mut subject = Subject::several(&config, kind, &self.rules.rules(), &device, nets)?;
         let times = self.timed(&progress, |done| subject.time(self.warmup, self.steps, done))?;
         let profile = if self.profile { by_operation(subject.profile(self.steps)?) } else { Vec::new() };
         let compiled = subject.compiled();
@@ -199,8 +189,8 @@ impl Args {
             what: if self.forward { "forward" } else { "step" },
             batch: self.batch,
             nets,
-            fused: !self.no_fuse,
-            without: self.without.clone(),
+            fused: !self.rules.no_fuse,
+            without: self.rules.without.clone(),
             device: choice.description,
             threads: rayon::current_num_threads(),
             steps: self.steps,

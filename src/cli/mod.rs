@@ -13,6 +13,7 @@ mod inspect;
 mod interrupt;
 mod output;
 mod prepare;
+mod program;
 mod progress;
 mod reproduce;
 mod slurm;
@@ -54,6 +55,7 @@ enum Command {
     Prepare(prepare::Args),
     Features(features::Args),
     Gradcheck(gradcheck::Args),
+    Program(program::Args),
     Bench(bench::Args),
     Devices(devices::Args),
 }
@@ -88,6 +90,7 @@ impl Cli {
             Command::Prepare(args) => args.run(),
             Command::Features(args) => args.run(),
             Command::Gradcheck(args) => args.run(),
+            Command::Program(args) => args.run(),
             Command::Bench(args) => args.run(),
             Command::Devices(args) => args.run(),
         }
