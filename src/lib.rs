@@ -95,3 +95,9 @@ pub mod run;
 pub mod tape;
 pub mod tensor;
 pub mod train;
+
+/// Pages of this documentation that are not about one module.
+pub mod guide {
+    #[doc = include_str!("guide/results.md")]
+    pub mod results {}
+}
