@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
@@ -170,4 +170,129 @@ fn the_device_is_matched_in_run_only() {
             assert_eq!(matched, None, "{}", below.display());
         }
     }
+}
+
+/// Which file of `src/` uses which: paths in `use` and in code, except inside tests and except re-exports.
+mod files {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::path::Path;
+
+    use syn::visit::{self, Visit};
+    use walkdir::WalkDir;
+
+    /// A module's path below the crate: `["ops", "conv2d"]`.
+    type Module = Vec<String>;
+
+    /// Every module that is a file, with the file's name below `src/`.
+    fn modules(src: &Path) -> BTreeMap<Module, String> {
+        let mut modules = BTreeMap::new();
+        for entry in WalkDir::new(src).sort_by_file_name() {
+            let path = entry.unwrap().into_path();
+            let file = path.strip_prefix(src).unwrap().to_string_lossy().replace('\\', "/");
+            let Some(stem) = file.strip_suffix(".rs").filter(|stem| !["lib", "main"].contains(stem)) else { continue };
+            let module = stem.strip_suffix("/mod").unwrap_or(stem).split('/').map(String::from).collect();
+            modules.insert(module, file);
+        }
+        modules
+    }
+
+    /// Collects the paths of one file, each made absolute.
+    struct Paths {
+        /// The module that is being visited, inline modules included.
+        module: Module,
+        /// Modules that the file declares: their names start paths, too.
+        children: BTreeSet<String>,
+        found: Vec<Module>,
+    }
+
+    impl Paths {
+        fn add(&mut self, path: &[String]) {
+            let absolute = match path[0].as_str() {
+                "crate" => path[1..].to_vec(),
+                "self" => [&self.module, &path[1..]].concat(),
+                "super" => {
+                    let ups = path.iter().take_while(|name| *name == "super").count();
+                    [&self.module[..self.module.len().saturating_sub(ups)], &path[ups..]].concat()
+                }
+                name if path.len() > 1 && self.children.contains(name) => [&self.module, path].concat(),
+                _ => return,
+            };
+            self.found.push(absolute);
+        }
+
+        fn add_tree(&mut self, before: &[String], tree: &syn::UseTree) {
+            let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
+            match tree {
+                syn::UseTree::Path(path) => self.add_tree(&with(&path.ident), &path.tree),
+                syn::UseTree::Name(name) => self.add(&with(&name.ident)),
+                syn::UseTree::Rename(name) => self.add(&with(&name.ident)),
+                syn::UseTree::Glob(_) => self.add(before),
+                syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.add_tree(before, tree)),
+            }
+        }
+    }
+
+    impl<'ast> Visit<'ast> for Paths {
+        fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+            let is_test = item.attrs.iter().any(|attribute| attribute.path().is_ident("cfg"));
+            if !is_test && item.content.is_some() {
+                self.module.push(item.ident.to_string());
+                visit::visit_item_mod(self, item);
+                self.module.pop();
+            }
+        }
+
+        fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+            if !matches!(item.vis, syn::Visibility::Public(_)) {
+                self.add_tree(&[], &item.tree);
+            }
+        }
+
+        fn visit_path(&mut self, path: &'ast syn::Path) {
+            let names: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+            self.add(&names);
+            visit::visit_path(self, path);
+        }
+    }
+
+    /// For every file, the other files that it uses.
+    pub fn uses(src: &Path) -> BTreeMap<String, BTreeSet<String>> {
+        let modules = modules(src);
+        let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (module, file) in &modules {
+            let parsed = syn::parse_file(&std::fs::read_to_string(src.join(file)).unwrap()).unwrap();
+            let children = parsed.items.iter().filter_map(|item| match item {
+                syn::Item::Mod(item) if item.content.is_none() => Some(item.ident.to_string()),
+                _ => None,
+            });
+            let mut paths = Paths { module: module.clone(), children: children.collect(), found: Vec::new() };
+            paths.visit_file(&parsed);
+            let used = paths.found.iter().filter_map(|path| {
+                (1..=path.len()).rev().find_map(|length| modules.get(&path[..length])).filter(|other| *other != file)
+            });
+            uses.insert(file.clone(), used.cloned().collect());
+        }
+        uses
+    }
+}
+
+/// No file uses a file that uses it, by whatever way.
+#[test]
+fn there_are_no_circles_of_files() {
+    let uses = files::uses(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert!(uses.len() > 100 && uses["ops/adam.rs"].contains("tape.rs"), "{uses:?}");
+    // Everything that each file reaches.
+    let reached = |start: &String| {
+        let (mut seen, mut left) = (BTreeSet::new(), vec![start]);
+        while let Some(file) = left.pop() {
+            left.extend(uses[file].iter().filter(|used| seen.insert((*used).clone())));
+        }
+        seen
+    };
+    let reached: BTreeMap<&String, BTreeSet<String>> = uses.keys().map(|file| (file, reached(file))).collect();
+    let in_circle = |file: &&String| reached[*file].contains(*file);
+    let circles: BTreeSet<Vec<&String>> = (uses.keys().filter(in_circle))
+        .map(|file| reached[file].iter().filter(|other| reached[*other].contains(file)).collect())
+        .collect();
+    assert!(circles.is_empty(), "{circles:#?}");
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::View;
 use super::simd::{self, Kernel, LANES, PortableVector, Vector};
+use super::view::View;
 use crate::dispatch::{Bind, Dispatch};
 use crate::error::Result;
 use crate::ops::adam::{Adam, Update};

@@ -37,9 +37,10 @@ use rayon::prelude::*;
 
 use super::fourier_conv::FourierConv;
 use super::pool::{self, Pool};
+use super::scratch;
 use super::simd::{self, Kernel, LANES, Lanes, Vector, run};
 use super::tiles::{Constants, Correlation, Tiles, WeightGradient};
-use super::{View, scratch};
+use super::view::View;
 use crate::dispatch::{Bind, Dispatch};
 use crate::error::Result;
 use crate::ops::common::{expect_shapes, no_second_gradient};

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::scratch;
 use super::simd::{self, Kernel, LANES, Vector, prefetch};
-use super::{View, scratch};
+use super::view::View;
 use crate::dispatch::{Bind, Dispatch};
 use crate::error::Result;
 use crate::ops::common::no_second_gradient;

@@ -19,7 +19,8 @@ use rayon::prelude::*;
 
 use super::adam::{self, Piece, Rates};
 use super::simd::{self, Columns, Kernel, PortableVector, Vector, columns};
-use super::{View, dense, scratch};
+use super::view::View;
+use super::{dense, scratch};
 use crate::dispatch::{Bind, Dispatch};
 use crate::error::Result;
 use crate::ops::adam::{Adam, Update as AdamUpdate};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::View;
 use super::simd::{self, Kernel, Vector};
+use super::view::View;
 use crate::dispatch::Dispatch;
 use crate::error::Result;
 use crate::ops::common::{ELEMENTS_PER_TASK, no_second_gradient};

@@ -19,49 +19,12 @@ pub mod rules;
 mod scratch;
 pub(crate) mod simd;
 mod tiles;
+mod view;
 
-use std::any::Any;
+use crate::tape::Tape;
+use view::View;
 
-use crate::tape::{Node, Op, Rewrite, Tape, Var};
-
-pub use rules::ALL;
-
-/// A rewrite of a program.
-#[derive(Clone, Copy, Debug)]
-pub struct Rule {
-    /// Its name: `conv_block`.
-    pub name: &'static str,
-    /// The rewrite of the nodes around the numbered one, if the rule applies there.
-    rewrite: fn(&View, usize) -> Option<Rewrite>,
-}
-
-/// A program as the rules see it.
-#[derive(Debug)]
-struct View<'t> {
-    tape: &'t Tape,
-}
-
-impl<'t> View<'t> {
-    /// Node `number`.
-    fn node(&self, number: usize) -> &'t Node {
-        &self.tape.nodes()[number]
-    }
-
-    /// The operation of node `number`, if it is a `T`.
-    fn op<T: Op>(&self, number: usize) -> Option<&'t T> {
-        (self.node(number).op.as_ref() as &dyn Any).downcast_ref()
-    }
-
-    /// The node that writes `var`, if there is one.
-    fn writer(&self, var: Var) -> Option<usize> {
-        self.tape.nodes().iter().position(|node| node.writes.contains(&var))
-    }
-
-    /// The nodes that read `var`, in order.
-    fn readers(&self, var: Var) -> Vec<usize> {
-        (0..self.tape.nodes().len()).filter(|&number| self.node(number).reads.contains(&var)).collect()
-    }
-}
+pub use rules::{ALL, Rule};
 
 /// `tape`, rewritten by `rules`, one after the other, wherever they apply.
 pub fn rewrite(tape: &Tape, rules: &[Rule]) -> Tape {

@@ -3,7 +3,18 @@
 //! Each rule replaces nodes by one node that computes the same values up to rounding. Every rule declines if another
 //! node reads a value that would vanish, or if it was not written for the sizes.
 
-use super::{Rule, adam, conv_block, dense, dense_update, dropout};
+use super::view::View;
+use super::{adam, conv_block, dense, dense_update, dropout};
+use crate::tape::Rewrite;
+
+/// A rewrite of a program.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// Its name: `conv_block`.
+    pub name: &'static str,
+    /// The rewrite of the nodes around the numbered one, if the rule applies there.
+    pub(super) rewrite: fn(&View, usize) -> Option<Rewrite>,
+}
 
 /// Pool first, then activate the maxima. `max` and a monotone `f` commute: `f(max x) = max f(x)`.
 ///

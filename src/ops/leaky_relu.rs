@@ -8,7 +8,7 @@
 
 use rayon::prelude::*;
 
-use super::common::{ELEMENTS_PER_TASK, expect_shapes};
+use super::common::{ELEMENTS_PER_TASK, expect_shapes, no_second_gradient};
 use crate::dispatch::Dispatch;
 use crate::error::Result;
 use crate::shader;
@@ -106,7 +106,7 @@ impl Op for GradInput {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        super::no_second_gradient(self.name())
+        no_second_gradient(self.name())
     }
 }
 

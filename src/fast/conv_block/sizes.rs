@@ -1,8 +1,8 @@
 //! What a block computes: its convolution, its activation, its pool.
 
-use crate::fast::View;
 use crate::fast::simd::Vector;
 use crate::fast::tiles::Constants;
+use crate::fast::view::View;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::leaky_relu::{self, LeakyRelu};
 use crate::ops::max_pool2d::MaxPool2d;

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
-use super::prefetch as prefetch_line;
+use super::prefetch::prefetch as prefetch_line;
 
 /// Neighbouring columns of a row-major matrix, all rows of them, to be written by one task.
 pub struct Columns<'a> {

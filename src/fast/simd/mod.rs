@@ -7,8 +7,10 @@
 #![allow(unsafe_code)]
 
 mod columns;
+mod prefetch;
 
 pub use columns::{Columns, columns};
+pub use prefetch::prefetch;
 
 /// Channels that are interleaved in memory: one register of AVX-512, two of AVX.
 pub const LANES: usize = 16;
@@ -21,19 +23,6 @@ pub struct Lanes(pub [f32; LANES]);
 impl Lanes {
     /// Sixteen zeros.
     pub const ZERO: Lanes = Lanes([0.0; LANES]);
-}
-
-/// Prefetches a cache line. The hardware prefetcher misses rows that are far apart in memory.
-#[inline(always)]
-pub fn prefetch<T>(place: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which every x86-64 has; it neither reads nor writes, wherever it points.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(place.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = place;
 }
 
 /// Some floats that are worked on at once. Every method must be inlined into a [`Kernel`] to be fast.
