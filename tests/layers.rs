@@ -248,6 +248,9 @@ mod files {
             }
         }
 
+        /// `pub(super)` uses nothing.
+        fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
         fn visit_path(&mut self, path: &'ast syn::Path) {
             let names: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
             self.add(&names);

@@ -170,7 +170,7 @@ impl ConstantQ {
     }
 }
 
-impl super::Transform for ConstantQ {
+impl super::transform::Transform for ConstantQ {
     fn transform(&self, samples: &[f32], out: &mut [f32]) {
         self.bank.run(samples, 1 + samples.len() / self.hop_length, out);
     }

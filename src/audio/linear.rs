@@ -105,7 +105,7 @@ impl Linear {
     }
 }
 
-impl super::Transform for Linear {
+impl super::transform::Transform for Linear {
     fn transform(&self, samples: &[f32], out: &mut [f32]) {
         self.stft.run(samples, out);
     }

@@ -179,7 +179,7 @@ impl LogMel {
     }
 }
 
-impl super::Transform for LogMel {
+impl super::transform::Transform for LogMel {
     fn transform(&self, samples: &[f32], out: &mut [f32]) {
         self.stft.run(samples, out);
     }

@@ -19,11 +19,14 @@ mod ogg;
 mod pcm;
 mod resample;
 mod stft;
+mod transform;
 pub mod wav;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+
+pub use transform::Transform;
 
 /// The study's sample rate in Hz.
 pub const SAMPLE_RATE: u32 = 22_050;
@@ -202,10 +205,4 @@ pub enum Scale {
     Hertz,
     /// C1, C2: equal steps of pitch.
     Notes,
-}
-
-/// A planned front end.
-pub trait Transform: Send + Sync {
-    /// Writes `[bins, frames]` of `samples` (mono, at the front end's rate) to `out`, row by row.
-    fn transform(&self, samples: &[f32], out: &mut [f32]);
 }

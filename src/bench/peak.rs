@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::floor::Machine;
+use super::device_peak::DevicePeak;
 use crate::device::Device;
 use crate::dispatch::Dispatch;
 use crate::error::Result;
@@ -130,11 +130,11 @@ fn quickest(first: usize, largest: usize, make: impl Fn(usize) -> Result<Plan>) 
 ///
 /// # Errors
 /// Those of the device.
-pub(super) fn measure(device: &Device) -> Result<Machine> {
+pub(super) fn measure(device: &Device) -> Result<DevicePeak> {
     let (seconds, size) = quickest(2 * TILE, LARGEST, |size| plan(Product { size }, [size, size].into(), device))?;
     let peak_gflops = 2.0 * (size as f64).powi(3) / seconds / 1e9;
     let (seconds, len) = quickest(1 << 18, LONGEST, |len| plan(Triad { len }, [len].into(), device))?;
-    Ok(Machine { peak_gflops, triad_gb_per_s: (3 * len * size_of::<f32>()) as f64 / seconds / 1e9 })
+    Ok(DevicePeak { peak_gflops, triad_gb_per_s: (3 * len * size_of::<f32>()) as f64 / seconds / 1e9 })
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use crate::audio::Kind as FrontEndKind;
-use crate::bench::floor::{Floor, Machine};
+use crate::bench::device_peak::DevicePeak;
+use crate::bench::floor::Floor;
 use crate::bench::net::{Kind, Subject};
 use crate::bench::{self, Times};
 use crate::device::Device;
@@ -202,7 +203,7 @@ impl Args {
             peak_rss_mb,
             compile_seconds: compiled.map(|(seconds, _)| seconds),
             dispatches: compiled.map(|(_, dispatches)| dispatches),
-            floor: if self.floor { Some(Machine::measure(&device)?.floor(cost)) } else { None },
+            floor: if self.floor { Some(DevicePeak::measure(&device)?.floor(cost)) } else { None },
             profile,
         };
         if self.output.json {
@@ -267,7 +268,7 @@ impl NetReport {
             rows.push(["compiled in".into(), format!("{seconds:.2} s"), kernels]);
         }
         if let Some(floor) = &self.floor {
-            let Machine { peak_gflops, triad_gb_per_s } = floor.machine;
+            let DevicePeak { peak_gflops, triad_gb_per_s } = floor.machine;
             let share = 100.0 * self.gflops / peak_gflops;
             rows.push(["share of the peak".into(), format!("{share:.1} %"), "of useful work".into()]);
             let times_floor = |ms: f64| format!("{ms:.2} ms");
