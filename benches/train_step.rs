@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
-use genregrad::bench::floor::Machine;
+use genregrad::bench::device_peak::DevicePeak;
 use genregrad::bench::net::{Kind, Subject};
 use genregrad::device::Device;
 use genregrad::error::Result;
@@ -16,7 +16,7 @@ use genregrad::models::Architecture;
 use genregrad::train::config::{Config, Preset};
 
 fn main() -> Result<()> {
-    let machine = Machine::measure(&Device::Cpu)?;
+    let machine = DevicePeak::measure(&Device::Cpu)?;
     println!(
         "{}: {:.0} GFLOP/s of multiply-adds in registers, {:.1} GB/s of stream triad",
         Device::describe_cpu(),

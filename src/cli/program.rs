@@ -75,12 +75,12 @@ impl Args {
 
 fn report(tape: &Tape) -> Vec<NodeReport<'_>> {
     let names = |vars: &[Var]| vars.iter().map(|var| tape.values()[var.index()].name.as_str()).collect();
-    let node = |node| {
-        let Node { op, reads, writes, rule } = node;
-        let shape = writes.first().map_or(Vec::new(), |&var: &Var| tape.shape(var).dims().to_vec());
-        NodeReport { operation: op.name(), shape, reads: names(reads), writes: names(writes), rule: *rule }
-    };
-    tape.nodes().iter().map(node).collect()
+    let mut reports = Vec::new();
+    for Node { op, reads, writes, rule } in tape.nodes() {
+        let shape = writes.first().map_or(Vec::new(), |&var| tape.shape(var).dims().to_vec());
+        reports.push(NodeReport { operation: op.name(), shape, reads: names(reads), writes: names(writes), rule: *rule });
+    }
+    reports
 }
 
 /// Counts of nodes and parameters, and the memory of all values.

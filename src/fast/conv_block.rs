@@ -39,7 +39,7 @@ use super::fourier_conv::FourierConv;
 use super::pool::{self, Pool};
 use super::scratch;
 use super::simd::{self, Kernel, LANES, Lanes, Vector, run};
-use super::tiles::{Constants, Correlation, Tiles, WeightGradient};
+use super::tiles::{Correlation, Tiles, WeightGradient};
 use super::view::View;
 use crate::dispatch::{Bind, Dispatch};
 use crate::error::Result;
