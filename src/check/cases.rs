@@ -19,9 +19,6 @@ use crate::tensor::{Params, Tensor};
 use crate::train::config::{Config, Preset};
 use crate::train::program::TrainProgram;
 
-/// Decay rates of Adam in every case.
-const BETAS: (f64, f64) = (0.9, 0.999);
-
 /// A program with everything that it needs to run.
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -50,7 +47,7 @@ pub struct Case {
 impl Case {
     /// Step number `number`, from 1.
     pub fn step(&self, number: u32) -> Step {
-        Step::new(number, 0x9e37_79b9, self.learning_rate, BETAS)
+        Step::new(number, 0x9e37_79b9, self.learning_rate)
     }
 
     /// The case ready to run on `device`.
@@ -117,7 +114,7 @@ impl Draft {
     pub fn param<const R: usize>(&mut self, name: &str, shape: [usize; R]) -> Result<Var> {
         let data = self.random(shape.iter().product());
         self.params.push(name, Tensor::new(shape, data)?);
-        Ok(self.tape.param(name, shape))
+        self.tape.param(name, shape)
     }
 
     /// Labels; negative ones mask their rows.
@@ -290,11 +287,11 @@ const OPS: &[Row] = &[
     }),
     ("dropout", "p 0.25", |d| {
         let x = d.param("input", [3, 67])?;
-        ops::dropout(&mut d.tape, x, 0.25, 3)
+        ops::dropout(&mut d.tape, x, 0.25)
     }),
     ("dropout", "p 0.9", |d| {
         let x = d.param("input", [130])?;
-        ops::dropout(&mut d.tape, x, 0.9, 0)
+        ops::dropout(&mut d.tape, x, 0.9)
     }),
     ("concat", "5 and 66 columns", |d| {
         let (a, b) = (d.param("a", [3, 5])?, d.param("b", [3, 66])?);
@@ -405,7 +402,7 @@ pub fn random(seed: u64) -> Result<Vec<Case>> {
     add("concat", format!("{rows:?}"), &|d| {
         let (a, b) = (d.param("a", [rows[0], rows[1]])?, d.param("b", [rows[0], rows[2]])?);
         let y = ops::concat(&mut d.tape, a, b)?;
-        let y = ops::dropout(&mut d.tape, y, 0.5, 1)?;
+        let y = ops::dropout(&mut d.tape, y, 0.5)?;
         ops::tanh(&mut d.tape, y)
     })?;
     let classes = rows[1].max(2);

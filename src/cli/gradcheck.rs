@@ -25,11 +25,11 @@ use super::progress::Progress;
   genregrad gradcheck --device cpu
   genregrad gradcheck --device llvmpipe --json")]
 pub struct Args {
-    /// auto (any adapter, also a software one, else the CPU alone), cpu, gpu, or part of an adapter's name
+    /// auto (any adapter, also a software one, else the CPU alone), cpu, gpu, or an adapter's number or part of its name
     #[arg(long, value_name = "NAME", default_value = "auto", help_heading = "Device")]
     device: String,
     #[command(flatten, next_help_heading = "Device")]
-    threads: ThreadArgs,
+    pub threads: ThreadArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -46,7 +46,6 @@ struct Report<'a> {
 
 impl Args {
     pub fn run(self) -> Result<ExitCode> {
-        self.threads.start()?;
         let progress = Progress::new(self.output.quiet);
         let gpu = self.gpu()?;
         let bar = progress.bar("[{bar:30}] {pos}/{len} {msg}", 0);

@@ -92,7 +92,7 @@ impl<'d> Evaluator<'d> {
     /// Those of the plan.
     pub fn logits(&mut self, params: &Params) -> Result<Vec<f32>> {
         self.plan.set_params(params)?;
-        self.plan.over(&self.feed, self.program.logits, &Step::new(1, 0, 0.0, (0.0, 0.0)))
+        self.plan.over(&self.feed, self.program.logits, &Step::new(1, 0, 0.0))
     }
 }
 

@@ -211,7 +211,7 @@ pub fn fit(
             }
             step += 1;
             let learning_rate = config.learning_rate_at(step, epoch);
-            let now = Step::new(step, fold_seed(config.seed), learning_rate, (config.beta1, config.beta2));
+            let now = Step::new(step, fold_seed(config.seed), learning_rate);
             plan.step_from(&feed, number * config.batch, &now)?;
             if let Some(trace) = &mut trace {
                 trace.step(step, plan.read(program.loss)?[0], learning_rate, rows);
