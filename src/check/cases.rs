@@ -42,6 +42,10 @@ pub struct Case {
     pub learning_rate: f64,
     /// True for a whole net.
     pub net: bool,
+    /// Adam's constants.
+    pub adam: Adam,
+    /// True if a gradient or all values may be 0 on both sides; elsewhere that counts as a check of nothing.
+    pub zeros: bool,
 }
 
 impl Case {
@@ -202,14 +206,12 @@ impl Draft {
     /// Those of recording.
     pub fn finish(mut self, subject: &str, name: &str, y: Var) -> Result<Case> {
         let loss = self.weigh(y)?;
-        let mut grads = autodiff::backward(&mut self.tape, loss)?;
+        let grads = autodiff::backward(&mut self.tape, loss)?;
         ops::adam(&mut self.tape, Adam::default(), &grads)?;
         let total = ops::accumulate(&mut self.tape, "total", loss)?;
         self.given.push((total, vec![40.0]));
         if self.fused {
             self.tape = run::fuse(&self.tape);
-            // Some gradients never reach memory.
-            grads.retain(|&(_, grad)| self.tape.is_live(grad));
         }
         let forward = 1 + self.tape.nodes().iter().position(|node| node.writes.contains(&loss)).unwrap_or(0);
         // Moments as they are in the middle of a training: the second one is positive.
@@ -224,7 +226,20 @@ impl Draft {
         }
         let Draft { tape, given, params, .. } = self;
         let (subject, name) = (subject.to_string(), name.to_string());
-        Ok(Case { subject, name, tape, loss, forward, grads, given, params, learning_rate: 0.01, net: false })
+        Ok(Case {
+            subject,
+            name,
+            tape,
+            loss,
+            forward,
+            grads,
+            given,
+            params,
+            learning_rate: 0.01,
+            net: false,
+            adam: Adam::default(),
+            zeros: false,
+        })
     }
 }
 
@@ -453,5 +468,7 @@ fn net(model: Architecture, preset: Preset, subject: &str, seed: u64) -> Result<
         params,
         learning_rate: config.learning_rate,
         net: true,
+        adam: config.adam(),
+        zeros: false,
     })
 }

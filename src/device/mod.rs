@@ -3,6 +3,7 @@
 //! Not here: what runs there (see [`crate::run`]).
 
 pub mod gpu;
+pub mod memory;
 mod quiet;
 
 use std::sync::Arc;

@@ -10,7 +10,7 @@ pub mod reference;
 
 pub use fuse::fuse;
 
-use crate::device::Device;
+use crate::device::{Device, memory};
 use crate::error::{Error, Result};
 use crate::tape::{Source, Step, Tape, Value, Var};
 use crate::tensor::{Params, Tensor};
@@ -83,7 +83,10 @@ impl Plan {
     /// As [`Plan::new`]; [`Error::Device`] for more nets than [`NETS`](crate::device::gpu::NETS) on a GPU.
     pub fn several(tape: &Tape, device: &Device, params: &[Params]) -> Result<Vec<Self>> {
         let executors: Vec<Executor> = match device {
-            Device::Cpu => params.iter().map(|_| Executor::Cpu(cpu::Executor::new(tape))).collect(),
+            Device::Cpu => {
+                memory::check("the program", Plan::bytes(tape, device).saturating_mul(params.len() as u64))?;
+                params.iter().map(|_| Executor::Cpu(cpu::Executor::new(tape))).collect()
+            }
             Device::Gpu(gpu) => {
                 gpu::Executor::several(tape, gpu, params.len())?.into_iter().map(Executor::Gpu).collect()
             }
@@ -96,6 +99,16 @@ impl Plan {
             Ok(plan)
         });
         plans.collect()
+    }
+
+    /// Bytes of the computer's memory that a plan of `tape` takes on `device`: every value on the CPU, none on a GPU,
+    /// which has its own.
+    pub fn bytes(tape: &Tape, device: &Device) -> u64 {
+        let live = (0..tape.values().len()).map(Var).filter(|&var| tape.is_live(var));
+        match device {
+            Device::Cpu => live.map(|var| tape.shape(var).len() as u64 * size_of::<f32>() as u64).sum(),
+            Device::Gpu(_) => 0,
+        }
     }
 
     /// Replaces every parameter.
@@ -288,13 +301,13 @@ impl Plan {
     /// Copies a value to the host. On a GPU this waits for the steps asked for; side by side, so
     /// does whatever the host writes.
     ///
-    /// # Panics
-    /// If fusion left the value out.
-    ///
     /// # Errors
-    /// [`Error::Device`] if the device was lost.
+    /// [`Error::Shape`] if fusion left the value out; [`Error::Device`] if the device was lost.
     pub fn read(&mut self, var: Var) -> Result<Vec<f32>> {
-        assert!(self.tape.is_live(var), "{}: left out by fusion", self.tape.values()[var.index()].name);
+        if !self.tape.is_live(var) {
+            let name = &self.tape.values()[var.index()].name;
+            return Err(Error::shape("plan", format!("{name} is left out by fusion; read it from the program as recorded")));
+        }
         match &mut self.executor {
             Executor::Cpu(executor) => Ok(executor.read(var).to_vec()),
             Executor::Gpu(executor) => executor.read(var),

@@ -13,7 +13,7 @@ use crate::tensor::Params;
 use super::program::EvaluateProgram;
 
 /// Segments of one forward pass.
-const BATCH: usize = 30;
+pub(super) const BATCH: usize = 30;
 
 /// Shares of correct predictions, in percent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
