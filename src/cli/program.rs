@@ -78,7 +78,13 @@ fn report(tape: &Tape) -> Vec<NodeReport<'_>> {
     let mut reports = Vec::new();
     for Node { op, reads, writes, rule } in tape.nodes() {
         let shape = writes.first().map_or(Vec::new(), |&var| tape.shape(var).dims().to_vec());
-        reports.push(NodeReport { operation: op.name(), shape, reads: names(reads), writes: names(writes), rule: *rule });
+        reports.push(NodeReport {
+            operation: op.name(),
+            shape,
+            reads: names(reads),
+            writes: names(writes),
+            rule: *rule,
+        });
     }
     reports
 }

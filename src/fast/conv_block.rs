@@ -573,7 +573,7 @@ mod tests {
         let conv = Conv2d { n: 1, c_in: 1, h: 4, w: 7, c_out: 1, k_h: 2, k_w: 4, padding: Padding::Valid, bias: true };
         let pool = MaxPool2d { n: 1, c: 1, h: 3, w: 4, k_h: 2, k_w: 2 };
         let block = ConvBlock::new(conv, MonotoneActivation::LeakyRelu(0.5), pool).unwrap();
-        let step = Step::new(1, 0, 0.0, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.0);
         let mut x = [0.0; 28];
         x[..5].copy_from_slice(&[1.0, 0.0, 2.0, -3.0, 1.0]);
         x[7..12].copy_from_slice(&[0.0, -1.0, 1.0, -4.0, 0.0]);

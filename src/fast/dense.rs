@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn by_hand() {
         let sizes = Dense { n: 2, i: 3, o: 2 };
-        let step = Step::new(1, 0, 0.0, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.0);
         let (x, w, b) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 0.0, 0.0, 1.0, 1.0, 1.0], [0.5, -1.0]);
         let mut y = [f32::NAN; 4];
         Layer { sizes: sizes.clone(), lambda: None }.cpu(&[&x, &w, &b], &mut [&mut y], &step);
