@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pollster::block_on;
 use wgpu::{ErrorFilter, PollType};
 
 use super::Info;
+use super::quiet::quietly;
 use crate::error::{Error, Result};
 use crate::tape::{Dispatch, Shader};
 
@@ -67,9 +68,25 @@ fn explain(error: &wgpu::Error) -> String {
     if reasons.is_empty() { one_line(&error.to_string()) } else { reasons.join(": ") }
 }
 
-/// Every adapter with its description, best first. The environment can narrow the search (`WGPU_BACKEND=vulkan`).
-pub(super) fn adapters() -> Vec<(Info, wgpu::Adapter)> {
-    adapters_within(None)
+/// Every adapter with its description, best first. The driver is asked once. The environment can narrow the search
+/// ([`narrowed`]).
+pub(super) fn adapters() -> &'static [(Info, wgpu::Adapter)] {
+    static ADAPTERS: OnceLock<Vec<(Info, wgpu::Adapter)>> = OnceLock::new();
+    ADAPTERS.get_or_init(|| quietly(|| adapters_within(None)))
+}
+
+/// The environment's variables that hide adapters, with their values: `WGPU_BACKEND="gl"`.
+pub(super) fn narrowed() -> Option<String> {
+    const NAMES: [&str; 5] = [
+        "WGPU_BACKEND",
+        "VK_DRIVER_FILES",
+        "VK_ICD_FILENAMES",
+        "VK_LOADER_DRIVERS_SELECT",
+        "VK_LOADER_DRIVERS_DISABLE",
+    ];
+    let set = NAMES.iter().filter_map(|name| Some(format!("{name}={:?}", std::env::var_os(name)?)));
+    let set: Vec<String> = set.collect();
+    (!set.is_empty()).then(|| set.join(", "))
 }
 
 /// The same, whose devices take so many percent of the memory that the driver offers, where it says what it offers.
@@ -99,6 +116,7 @@ fn describe(adapter: &wgpu::Adapter) -> Info {
         wgpu::DeviceType::Other => "other",
     };
     Info {
+        number: 0, // until it is ranked
         name: info.name,
         backend: info.backend.to_string(),
         kind,
@@ -116,8 +134,9 @@ fn describe(adapter: &wgpu::Adapter) -> Info {
 pub(super) fn rank<A>(mut adapters: Vec<(Info, A)>) -> Vec<(Info, A)> {
     const ORDER: [&str; 5] = ["discrete", "integrated", "virtual", "other", "software"];
     adapters.sort_by_key(|(info, _)| ORDER.iter().position(|&kind| kind == info.kind));
-    if let Some((first, _)) = adapters.first_mut() {
-        first.taken_by_auto = !first.software;
+    for (number, (info, _)) in adapters.iter_mut().enumerate() {
+        info.number = number;
+        info.taken_by_auto = number == 0 && !info.software;
     }
     adapters
 }
@@ -339,7 +358,9 @@ mod tests {
     #[test]
     fn out_of_memory_is_an_error() {
         let required = std::env::var("GENREGRAD_REQUIRE_GPU").as_deref() == Ok("1");
-        let Some((info, adapter)) = adapters_within(Some(0)).pop() else { return assert!(!required, "no adapter") };
+        let Some((info, adapter)) = quietly(|| adapters_within(Some(0))).pop() else {
+            return assert!(!required, "no adapter");
+        };
         match Gpu::open(&adapter, info) {
             Err(error) => {
                 let message = error.to_string();
