@@ -156,7 +156,8 @@ pub struct TrainingArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
-    /// auto (a GPU if there is one, else the CPU), cpu, gpu, or part of an adapter's name: see `genregrad devices`
+    /// auto (a GPU if there is one, else the CPU), cpu, gpu, or an adapter's number or part of its name: see `genregrad
+    /// devices`
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub device: String,
     #[command(flatten)]
@@ -167,8 +168,8 @@ pub struct DeviceArgs {
 #[derive(Args, Clone, Debug)]
 pub struct ThreadArgs {
     /// Threads on the CPU; 0 is one a core. Results do not depend on it
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u16).range(..=1024))]
-    threads: u16,
+    #[arg(long = "threads", value_name = "N", default_value_t = 0, value_parser = value_parser!(u16).range(..=1024))]
+    pub count: u16,
 }
 
 /// How a training is kept while it runs.
@@ -355,28 +356,14 @@ impl TrainingArgs {
 }
 
 impl DeviceArgs {
-    /// Starts the threads and opens the device.
+    /// Opens the device.
     ///
     /// # Errors
     /// No such device, or it cannot be opened.
     pub fn open(&self, progress: &mut Progress) -> Result<Choice> {
-        self.threads.start()?;
         let choice = Device::choose(&self.device)?;
         progress.device(&choice);
         Ok(choice)
-    }
-}
-
-impl ThreadArgs {
-    /// Starts the threads.
-    ///
-    /// # Errors
-    /// The system has not so many to give.
-    pub fn start(&self) -> Result<()> {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads.into())
-            .build_global()
-            .map_err(|error| Error::Config(format!("--threads {}: {error}; ask for fewer", self.threads)))
     }
 }
 

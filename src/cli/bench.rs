@@ -84,7 +84,7 @@ pub struct Args {
           value_parser = value_parser!(u32).range(1..=100_000))]
     segments: u32,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub device: DeviceArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -170,7 +170,6 @@ impl Args {
     fn net(self) -> Result<ExitCode> {
         let config = Config { batch: self.batch, ..Config::preset(self.preset, self.model) };
         config.check()?;
-        self.device.threads.start()?;
         let progress = Progress::new(self.output.quiet);
         let choice = Device::choose(&self.device.device)?;
         choice.note.iter().for_each(|note| progress.note(note));
@@ -223,7 +222,6 @@ impl Args {
     }
 
     fn front_end(self, kind: FrontEndKind) -> Result<ExitCode> {
-        self.device.threads.start()?;
         let progress = Progress::new(self.output.quiet);
         let mut subject = bench::front_end::Subject::new(&kind.into(), self.segments as usize)?;
         let times = self.timed(&progress, |done| subject.time(self.warmup, self.steps, done))?;

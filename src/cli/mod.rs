@@ -16,6 +16,7 @@ mod prepare;
 mod progress;
 mod reproduce;
 mod slurm;
+mod threads;
 mod train;
 
 use std::io::Write;
@@ -80,6 +81,7 @@ pub fn main() -> ExitCode {
 
 impl Cli {
     fn run(self) -> Result<ExitCode> {
+        threads::start(self.command.threads())?;
         match self.command {
             Command::Reproduce(args) => args.run(),
             Command::Train(args) => args.run(),
@@ -90,6 +92,21 @@ impl Cli {
             Command::Gradcheck(args) => args.run(),
             Command::Bench(args) => args.run(),
             Command::Devices(args) => args.run(),
+        }
+    }
+}
+
+impl Command {
+    /// The number of threads asked for; 0 is one per core.
+    fn threads(&self) -> u16 {
+        match self {
+            Command::Reproduce(args) => args.device.threads.count,
+            Command::Train(args) => args.device.threads.count,
+            Command::Evaluate(args) => args.device.threads.count,
+            Command::Bench(args) => args.device.threads.count,
+            Command::Prepare(args) => args.threads.count,
+            Command::Gradcheck(args) => args.threads.count,
+            Command::Inspect(_) | Command::Features(_) | Command::Devices(_) => 0,
         }
     }
 }

@@ -52,7 +52,7 @@ pub struct Args {
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
-    threads: ThreadArgs,
+    pub threads: ThreadArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -82,7 +82,6 @@ impl Args {
         if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
             return Err(Error::Config(format!("{}: no such folder; make it first", folder.display())));
         }
-        self.threads.start()?;
         let mut progress = Progress::new(self.output.quiet);
         let loaded = experiments::load(&config.data, &self.cache.cache(), &progress.tracks())?;
         progress.loaded(&loaded);

@@ -77,7 +77,7 @@ pub struct Args {
     #[arg(long, value_name = "N", help_heading = "Data")]
     n_bins: Option<usize>,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub device: DeviceArgs,
     /// Train up to K nets side by side where they differ in seed or fold alone: one is too small to fill a large GPU. Each
     /// gets the results that it gets alone, bit for bit, and keeps its own data in memory and on the GPU
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = value_parser!(u8).range(1..=NETS as i64),

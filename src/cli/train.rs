@@ -52,7 +52,7 @@ pub struct Args {
     #[command(flatten, next_help_heading = "Data")]
     front_end: FrontEndArgs,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub device: DeviceArgs,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]

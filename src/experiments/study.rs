@@ -345,20 +345,29 @@ impl Study {
         let watcher = &*watcher;
         let done: Vec<Result<()>> = std::thread::scope(|scope| {
             let mut threads = Vec::new();
+            let mut here = None;
             for (taken, trainer) in taken.iter().zip(trainers) {
                 let ahead = Ahead { cell: taken.number + 1, cells, after: ahead / work(&taken.cell.config) };
                 let mut observer = watcher.training(taken.cell, ahead);
                 let (folder, config, dataset) = (&taken.folder, &taken.cell.config, dataset(taken));
-                threads.push(scope.spawn(move || {
+                let train = move || {
                     let how = (&Options::default(), means.saves);
                     super::train_ready(trainer, folder, config, dataset, means.device.1, how, observer.as_mut())
                         .map(drop)
-                }));
+                };
+                // The first net trains on this thread: one net needs no other, and the pool may be this thread.
+                if here.is_none() {
+                    here = Some(train);
+                    continue;
+                }
+                let refused = |error| Error::Device(format!("no thread for another net ({error}); use --at-once 1"));
+                threads.push(std::thread::Builder::new().spawn_scoped(scope, train).map_err(refused));
             }
-            let joined = |thread: std::thread::ScopedJoinHandle<_>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let first = here.map_or(Ok(()), |train| train());
+            let joined = |thread: Result<std::thread::ScopedJoinHandle<_>>| {
+                thread?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             };
-            threads.into_iter().map(joined).collect()
+            std::iter::once(first).chain(threads.into_iter().map(joined)).collect()
         });
         // Of several errors a person should know that of the disk or the device first, then a training's own.
         let mut errors: Vec<Error> = done.into_iter().filter_map(Result::err).collect();
