@@ -62,7 +62,7 @@ fn kernel(
     let (read, mut write) = (copies(&node.reads)?, copies(&node.writes)?);
     let read: Vec<&[f32]> = read.iter().map(Vec::as_slice).collect();
     let mut write: Vec<&mut [f32]> = write.iter_mut().map(Vec::as_mut_slice).collect();
-    let step = Step::new(2, 1, 5e-5, (0.9, 0.999));
+    let step = Step::new(2, 1, 5e-5);
     let mut run = || node.op.cpu(&read, &mut write, &step);
     run();
     let started = Instant::now();

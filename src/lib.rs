@@ -58,7 +58,7 @@
 //! let mut plan = Plan::new(&tape, &Device::Cpu, &nn::initialise(&tape, 1)?)?;
 //! let batch = [1.0, 0.0, 0.9, 0.2, -1.0, 0.1, -0.8, -0.3];
 //! for step in 1..=200 {
-//!     let step = Step::new(step, 0, 0.05, (0.9, 0.999));
+//!     let step = Step::new(step, 0, 0.05);
 //!     plan.step(&[(x, &batch), (y, &[0.0, 0.0, 1.0, 1.0])], &step)?;
 //! }
 //! assert!(plan.read(loss)?[0] < 0.1);

@@ -19,31 +19,16 @@ pub struct Step {
     pub step: u32,
     /// Seed of the random choices inside the step.
     pub seed: u32,
-    /// Adam's step size.
+    /// The learning rate.
     pub learning_rate: f32,
-    /// `1 - beta1^step`, computed in f64: in f32 the difference loses four digits.
-    pub correction1: f32,
-    /// `1 - beta2^step`, likewise.
-    pub correction2: f32,
     /// Where the step's rows start in a list of rows, if a data set on the device feeds it.
     pub first: u32,
-    /// WGSL wants uniform structs in multiples of 16 bytes.
-    pub padding: [u32; 2],
 }
 
 impl Step {
-    /// Step number `step` (from 1) for Adam with decay rates `betas`.
-    pub fn new(step: u32, seed: u32, learning_rate: f64, betas: (f64, f64)) -> Self {
-        let correction = |beta: f64| (1.0 - beta.powf(f64::from(step))) as f32;
-        Step {
-            step,
-            seed,
-            learning_rate: learning_rate as f32,
-            correction1: correction(betas.0),
-            correction2: correction(betas.1),
-            first: 0,
-            padding: [0; 2],
-        }
+    /// Step number `step` (from 1).
+    pub fn new(step: u32, seed: u32, learning_rate: f64) -> Self {
+        Step { step, seed, learning_rate: learning_rate as f32, first: 0 }
     }
 }
 
@@ -223,6 +208,16 @@ pub trait Op: Any + fmt::Debug + Send + Sync {
     /// The CPU kernel. Writes every element of `write`; in-place operations find the old values there.
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], step: &Step);
 
+    /// Checks numbers that the host writes to the value that is read as input `i`: [`crate::run::Plan`] asks before a
+    /// step uses them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming the first number that the operation is not defined for.
+    fn check_input(&self, i: usize, data: &[f32]) -> Result<()> {
+        let _ = (i, data);
+        Ok(())
+    }
+
     /// The GPU kernels, run in order.
     fn gpu(&self) -> Vec<Dispatch>;
 
@@ -243,7 +238,8 @@ pub trait Op: Any + fmt::Debug + Send + Sync {
         false
     }
 
-    /// Appends the nodes that carry the gradient of the outputs to the inputs.
+    /// Appends the nodes that carry the gradient of output 0 to every input that needs one, or calls
+    /// [`Gradient::stop`].
     ///
     /// # Errors
     /// Those of recording.
@@ -356,6 +352,11 @@ impl Gradient<'_> {
         Ok(())
     }
 
+    /// Says that no gradient passes: the inputs need none.
+    pub fn stop(&mut self) {
+        self.needed.fill(false);
+    }
+
     /// Makes an existing value the gradient of input `i`.
     pub fn pass(&mut self, i: usize, var: Var) {
         if self.needs(i) {
@@ -395,13 +396,28 @@ impl Tape {
     }
 
     /// A trainable parameter.
-    pub fn param(&mut self, name: &str, shape: impl Into<Shape>) -> Var {
-        self.value(name.to_string(), shape.into(), Source::Param)
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a parameter or a state of this name exists: weights and checkpoints are found by name.
+    pub fn param(&mut self, name: &str, shape: impl Into<Shape>) -> Result<Var> {
+        self.named("param", name, shape.into(), Source::Param)
     }
 
     /// A value that is zero at first and that one in-place node updates in every step.
-    pub fn state(&mut self, name: &str, shape: impl Into<Shape>) -> Var {
-        self.value(name.to_string(), shape.into(), Source::State)
+    ///
+    /// # Errors
+    /// As [`Tape::param`].
+    pub fn state(&mut self, name: &str, shape: impl Into<Shape>) -> Result<Var> {
+        self.named("state", name, shape.into(), Source::State)
+    }
+
+    fn named(&mut self, kind: &'static str, name: &str, shape: Shape, source: Source) -> Result<Var> {
+        let mut lasting = self.values.iter().filter(|value| matches!(value.source, Source::Param | Source::State));
+        if let Some(other) = lasting.find(|value| value.name == name) {
+            let message = format!("{name} of shape {shape} exists already, of shape {}; use another name", other.shape);
+            return Err(Error::shape(kind, message));
+        }
+        Ok(self.value(name.to_string(), shape, source))
     }
 
     /// Records an operation; its outputs are new values.

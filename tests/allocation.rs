@@ -25,7 +25,7 @@ fn a_warm_step_allocates_nothing() {
             for fused in [false, true] {
                 let tape = program.clone().fused(fused).tape;
                 let mut plan = Plan::new(&tape, &Device::Cpu, &params).unwrap();
-                let mut step = |number| plan.step(&inputs, &Step::new(number, 7, 5e-5, (0.9, 0.999))).unwrap();
+                let mut step = |number| plan.step(&inputs, &Step::new(number, 7, 5e-5)).unwrap();
                 (1..=2).for_each(&mut step);
                 let counted = allocation_counter::measure(|| (3..=5).for_each(&mut step));
                 // A dense layer [n, i] -> [n, o] is o / 16 products for its weight's gradient, and i / 1024 for its

@@ -55,7 +55,7 @@ impl Net {
             if poison {
                 plan.poison().unwrap();
             }
-            let step = Step::new(number, 1, 0.01, (0.9, 0.999));
+            let step = Step::new(number, 1, 0.01);
             plan.step(&[(self.x, &x), (self.labels, &labels)], &step).unwrap();
             losses.push(plan.read(self.loss).unwrap()[0]);
         }
@@ -177,7 +177,7 @@ fn a_pattern_with_a_witness_stays() {
 fn a_second_penalty_is_not_lost() {
     let mut tape = Tape::new();
     let (x, labels) = (tape.input("x", [2, 3]), tape.labels(2));
-    let (weight, bias) = (tape.param("weight", [4, 3]), tape.param("bias", [4]));
+    let (weight, bias) = (tape.param("weight", [4, 3]).unwrap(), tape.param("bias", [4]).unwrap());
     let penalties = [0.3, 0.5].map(|lambda| ops::l1_penalty(&mut tape, weight, lambda).unwrap());
     let logits = ops::dense(&mut tape, x, weight, bias).unwrap();
     let mut loss = ops::softmax_cross_entropy(&mut tape, logits, labels).unwrap().loss;
@@ -191,7 +191,7 @@ fn a_second_penalty_is_not_lost() {
     let params = nn::initialise(&tape, 3).unwrap();
     let moments = |tape: &Tape| {
         let mut plan = Plan::new(tape, &Device::Cpu, &params).unwrap();
-        let step = Step::new(1, 1, 0.01, (0.9, 0.999));
+        let step = Step::new(1, 1, 0.01);
         plan.step(&[(x, &[0.1, -0.2, 0.3, 0.4, -0.5, 0.6]), (labels, &[1.0, 3.0])], &step).unwrap();
         tape.vars(Source::State).flat_map(|var| plan.read(var).unwrap()).collect::<Vec<f32>>()
     };

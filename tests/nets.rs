@@ -128,7 +128,7 @@ impl Training {
     }
 
     fn step(&self, plan: &mut Plan, feed: &Feed, number: u32) {
-        let step = Step::new(number, 1, self.config.learning_rate, (self.config.beta1, self.config.beta2));
+        let step = Step::new(number, 1, self.config.learning_rate);
         plan.step_from(feed, (number as usize - 1) * Self::BATCH, &step).unwrap();
     }
 

@@ -127,8 +127,8 @@ impl Subject {
     /// Those of the plan.
     pub fn step(&mut self) -> Result<()> {
         self.steps += 1;
-        let Config { seed, learning_rate, beta1, beta2, .. } = self.config;
-        let step = Step::new(self.steps, seed as u32, learning_rate, (beta1, beta2));
+        let Config { seed, learning_rate, .. } = self.config;
+        let step = Step::new(self.steps, seed as u32, learning_rate);
         self.plans.iter_mut().try_for_each(|plan| plan.step(&[], &step))
     }
 
@@ -137,11 +137,11 @@ impl Subject {
     /// # Errors
     /// Those of [`Plan::profile`].
     pub fn profile(&mut self, steps: u32) -> Result<Vec<Timing>> {
-        let Config { seed, learning_rate, beta1, beta2, .. } = self.config;
+        let Config { seed, learning_rate, .. } = self.config;
         let mut least: Vec<Timing> = Vec::new();
         for _ in 0..steps {
             self.steps += 1;
-            let timings = self.plans[0].profile(&Step::new(self.steps, seed as u32, learning_rate, (beta1, beta2)))?;
+            let timings = self.plans[0].profile(&Step::new(self.steps, seed as u32, learning_rate))?;
             for (least, timing) in least.iter_mut().zip(&timings) {
                 least.seconds = least.seconds.min(timing.seconds);
             }

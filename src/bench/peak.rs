@@ -103,7 +103,7 @@ fn plan(op: impl Op + 'static, shape: Shape, device: &Device) -> Result<Plan> {
 
 /// Seconds of one run of the plan for `size`, which grows until a run takes long enough; and the size.
 fn quickest(first: usize, largest: usize, make: impl Fn(usize) -> Result<Plan>) -> Result<(f64, usize)> {
-    let step = Step::new(1, 0, 0.0, (0.0, 0.0));
+    let step = Step::new(1, 0, 0.0);
     let mut size = first;
     loop {
         let mut plan = make(size)?;
@@ -155,7 +155,7 @@ mod tests {
             let results = [&Device::Cpu, &choice.device].map(|device| {
                 let mut plan = make(device);
                 let inputs = [(Var(0), &b[..]), (Var(1), &c[..])];
-                plan.step(&inputs, &Step::new(1, 0, 0.0, (0.0, 0.0))).unwrap();
+                plan.step(&inputs, &Step::new(1, 0, 0.0)).unwrap();
                 plan.read(Var(2)).unwrap()
             });
             // Whole numbers below 2^24: exact in any order.

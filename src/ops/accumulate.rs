@@ -9,9 +9,9 @@ use crate::tensor::Shape;
 /// Records `total += x` and gives `total`, a new state of shape `[1]`.
 ///
 /// # Errors
-/// [`crate::error::Error::Shape`] if `x` is not `[1]`.
+/// [`crate::error::Error::Shape`] if `x` is not `[1]`, or if a state or a parameter of this name exists.
 pub fn accumulate(tape: &mut Tape, name: &str, x: Var) -> Result<Var> {
-    let total = tape.state(name, [1]);
+    let total = tape.state(name, [1])?;
     tape.update(Accumulate, &[x], &[total])?;
     Ok(total)
 }
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn by_hand() {
         let mut total = [40.0];
-        Accumulate.cpu(&[&[2.0]], &mut [&mut total], &Step::new(1, 0, 0.0, (0.9, 0.999)));
+        Accumulate.cpu(&[&[2.0]], &mut [&mut total], &Step::new(1, 0, 0.0));
         assert_eq!(total, [42.0]);
     }
 }

@@ -26,7 +26,7 @@ use crate::shader;
 use crate::tape::{Bind, Dispatch, Fusion, Gradient, Neighbours, Node, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
-/// Adam's constants; the learning rate comes with each [`Step`].
+/// Adam's constants, stated here and nowhere else; the learning rate comes with each [`Step`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Adam {
     /// Decay of the first moment.
@@ -54,9 +54,13 @@ impl Adam {
         *param -= f64::from(step.learning_rate) * (*m / correction1) / ((*v / correction2).sqrt() + epsilon);
     }
 
-    /// The constants of `adam.wgsl`, but for the sizes.
+    /// The constants of `adam.wgsl`, except the sizes.
     pub(super) fn constants(&self) -> Vec<(&'static str, f64)> {
+        // A shader's constants are finite; `1 - beta^t` is 1 for this beta as for 0.
+        let log = |beta: f64| beta.max(1e-30).ln();
         vec![
+            ("log_beta1", log(self.beta1)),
+            ("log_beta2", log(self.beta2)),
             ("beta1", self.beta1),
             ("beta2", self.beta2),
             ("rest1", 1.0 - self.beta1),
@@ -67,14 +71,16 @@ impl Adam {
 
     /// What the CPU kernels need in a step.
     pub(super) fn rates(&self, step: &Step) -> Rates {
+        // In f64: in f32 the difference loses four digits.
+        let correction = |beta: f64| (1.0 - beta.powf(f64::from(step.step))) as f32;
         Rates {
             beta1: self.beta1 as f32,
             beta2: self.beta2 as f32,
             rest1: (1.0 - self.beta1) as f32,
             rest2: (1.0 - self.beta2) as f32,
             epsilon: self.epsilon as f32,
-            rate: step.learning_rate / step.correction1,
-            scale: 1.0 / step.correction2.sqrt(),
+            rate: step.learning_rate / correction(self.beta1),
+            scale: 1.0 / correction(self.beta2).sqrt(),
         }
     }
 }
@@ -141,12 +147,12 @@ impl<F: Fn(usize)> Kernel for Piece<'_, F> {
 /// Records one Adam update of every (parameter, gradient) pair; the moments are new states.
 ///
 /// # Errors
-/// [`crate::error::Error::Shape`] if a gradient's shape is not its parameter's.
+/// [`crate::error::Error::Shape`] if a gradient's shape is not its parameter's, or if a parameter has moments already.
 pub fn adam(tape: &mut Tape, settings: Adam, grads: &[(Var, Var)]) -> Result<()> {
     for &(param, grad) in grads {
         let (shape, name) = (tape.shape(param).clone(), tape.values()[param.index()].name.clone());
-        let m = tape.state(&format!("{name}.m"), shape.clone());
-        let v = tape.state(&format!("{name}.v"), shape.clone());
+        let m = tape.state(&format!("{name}.m"), shape.clone())?;
+        let v = tape.state(&format!("{name}.v"), shape.clone())?;
         tape.update(Update { shape, settings, lambda: None }, &[grad], &[param, m, v])?;
     }
     Ok(())
@@ -269,8 +275,9 @@ impl Op for Update {
         })
     }
 
-    fn backward(&self, _: &mut Gradient) -> Result<()> {
-        Ok(()) // what is updated is where a gradient ends: it does not go on to the gradient that updated it
+    fn backward(&self, g: &mut Gradient) -> Result<()> {
+        g.stop(); // the gradient of an updated parameter does not pass to the gradient that updated it
+        Ok(())
     }
 }
 
@@ -282,13 +289,13 @@ mod tests {
     fn the_first_step_is_the_learning_rate_against_the_gradient() {
         let op = Update { shape: [3].into(), settings: Adam::default(), lambda: None };
         let (mut param, mut m, mut v) = ([1.0f32; 3], [0.0f32; 3], [0.0f32; 3]);
-        let step = Step::new(1, 0, 0.1, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.1);
         op.cpu(&[&[5.0, -0.01, 0.0]], &mut [&mut param, &mut m, &mut v], &step);
         for (got, expected) in param.iter().zip([0.9, 1.1, 1.0]) {
             assert!((got - expected).abs() < 1e-6, "{param:?}");
         }
         // Second step by hand for element 0 with gradient 1: m = 0.55, v = 0.025975, corrections 0.19 and 0.001999.
-        op.cpu(&[&[1.0, 0.0, 0.0]], &mut [&mut param, &mut m, &mut v], &Step::new(2, 0, 0.1, (0.9, 0.999)));
+        op.cpu(&[&[1.0, 0.0, 0.0]], &mut [&mut param, &mut m, &mut v], &Step::new(2, 0, 0.1));
         let expected = 0.9 - 0.1 * (0.55 / 0.19) / (0.025_975f64 / 0.001_999).sqrt();
         assert!((f64::from(param[0]) - expected).abs() < 1e-6, "{} {expected}", param[0]);
     }
@@ -298,7 +305,7 @@ mod tests {
         // Gradient 1 and penalty 0.5 * 4 = 2 on either side of zero: 3, -1 and, at zero, 1.
         let op = Update { shape: [3].into(), settings: Adam::default(), lambda: Some(0.5) };
         let (mut param, mut m, mut v) = ([1.0f32, -1.0, 0.0], [0.0f32; 3], [0.0f32; 3]);
-        op.cpu(&[&[1.0; 3], &[4.0]], &mut [&mut param, &mut m, &mut v], &Step::new(1, 0, 0.1, (0.9, 0.999)));
+        op.cpu(&[&[1.0; 3], &[4.0]], &mut [&mut param, &mut m, &mut v], &Step::new(1, 0, 0.1));
         for (got, expected) in param.iter().zip([0.9, -0.9, -0.1]).chain(m.iter().zip([0.3, -0.1, 0.1])) {
             assert!((got - expected).abs() < 1e-6, "{param:?} {m:?}");
         }

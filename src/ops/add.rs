@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn by_hand() {
         let mut y = [f32::NAN; 2];
-        let step = Step::new(1, 0, 0.0, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.0);
         Add { shape: [2].into() }.cpu(&[&[1.0, 2.0], &[10.0, -2.0]], &mut [&mut y], &step);
         assert_eq!(y, [11.0, 0.0]);
     }

@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn by_hand() {
         let op = Concat { n: 2, a: 1, b: 2 };
-        let step = Step::new(1, 0, 0.0, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.0);
         let mut y = [f32::NAN; 6];
         op.cpu(&[&[1.0, 2.0], &[3.0, 4.0, 5.0, 6.0]], &mut [&mut y], &step);
         assert_eq!(y, [1.0, 3.0, 4.0, 2.0, 5.0, 6.0]);

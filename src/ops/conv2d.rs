@@ -599,7 +599,7 @@ mod tests {
     use super::*;
 
     fn step() -> Step {
-        Step::new(1, 0, 0.0, (0.9, 0.999))
+        Step::new(1, 0, 0.0)
     }
 
     #[test]
@@ -633,7 +633,7 @@ mod tests {
     #[test]
     fn a_wrong_number_of_channels_is_refused() {
         let mut tape = Tape::new();
-        let (x, weight) = (tape.input("x", [15, 1, 80, 80]), tape.param("w", [32, 16, 3, 3]));
+        let (x, weight) = (tape.input("x", [15, 1, 80, 80]), tape.param("w", [32, 16, 3, 3]).unwrap());
         let error = conv2d(&mut tape, x, weight, None, Padding::Same).unwrap_err().to_string();
         assert_eq!(error, "conv2d: expected weight [32, 1, 3, 3], got [32, 16, 3, 3]");
     }

@@ -705,7 +705,7 @@ mod tests {
         let conv = Conv2d { n: 1, c_in: 1, h: 3, w: 5, c_out: 1, k_h: 1, k_w: 2, padding: Padding::Valid, bias: true };
         let pool = MaxPool2d { n: 1, c: 1, h: 3, w: 4, k_h: 2, k_w: 2 };
         let block = ConvBlock::new(conv, Monotone::LeakyRelu(0.5), pool);
-        let step = Step::new(1, 0, 0.0, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.0);
         let x = [1.0, 0.0, 2.0, -3.0, 1.0, 0.0, -1.0, 1.0, -4.0, 0.0, 9.0, 9.0, 9.0, 9.0, 9.0];
         let weight = [1.0, 10.0];
         let (mut y, mut argmax) = ([f32::NAN; 2], [f32::NAN; 2]);

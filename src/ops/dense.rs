@@ -566,7 +566,7 @@ mod tests {
     #[test]
     fn by_hand() {
         let op = Dense { n: 2, i: 3, o: 2 };
-        let step = Step::new(1, 0, 0.0, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.0);
         let (x, w, b) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 0.0, 0.0, 1.0, 1.0, 1.0], [0.5, -1.0]);
         let mut y = [f32::NAN; 4];
         op.cpu(&[&x, &w, &b], &mut [&mut y], &step);
@@ -590,7 +590,7 @@ mod tests {
     #[test]
     fn other_shapes_are_refused() {
         let mut tape = Tape::new();
-        let (x, w, b) = (tape.input("x", [2, 3]), tape.param("w", [5, 4]), tape.param("b", [5]));
+        let (x, w, b) = (tape.input("x", [2, 3]), tape.param("w", [5, 4]).unwrap(), tape.param("b", [5]).unwrap());
         let error = dense(&mut tape, x, w, b).unwrap_err().to_string();
         assert_eq!(error, "dense: expected weight [5, 3], got [5, 4]");
     }

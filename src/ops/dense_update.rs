@@ -384,7 +384,7 @@ mod tests {
         // penalty adds 0.5 * 4 = 2 to the gradient of the weights above zero.
         let sizes = Dense { n: 2, i: 3, o: 2 };
         let (x, dy) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 2.0, 3.0, 4.0]);
-        let step = Step::new(1, 0, 0.1, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.1);
         for (lambda, grads) in
             [(None, [13.0, 17.0, 21.0, 18.0, 24.0, 30.0]), (Some(0.5), [15.0, 17.0, 21.0, 20.0, 26.0, 32.0])]
         {

@@ -9,6 +9,8 @@
 //! # Source
 //! Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting" (inverted form).
 
+use std::any::Any;
+
 use rayon::prelude::*;
 
 use super::kernels::simd::{self, Kernel, Vector};
@@ -19,15 +21,18 @@ use crate::shader;
 use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
-/// Records dropout with probability `p` in `[0, 1)`. `node` tells several dropouts of one net apart.
+/// Records dropout with probability `p` in `[0, 1)`. The dropouts of one tape are numbered, so that their masks differ.
 ///
 /// # Errors
 /// [`Error::Config`] for another `p`.
-pub fn dropout(tape: &mut Tape, input: Var, p: f64, node: u32) -> Result<Var> {
+pub fn dropout(tape: &mut Tape, input: Var, p: f64) -> Result<Var> {
     if !(0.0..1.0).contains(&p) {
         return Err(Error::Config(format!("dropout: expected a probability from 0 up to but not 1, got {p}")));
     }
     let shape = tape.shape(input).clone();
+    let numbers =
+        tape.nodes().iter().filter_map(|node| Some((node.op.as_ref() as &dyn Any).downcast_ref::<Dropout>()?.node));
+    let node = numbers.max().map_or(0, |last| last + 1);
     tape.one(Dropout { shape, p, node }, &[input])
 }
 
@@ -35,6 +40,7 @@ pub fn dropout(tape: &mut Tape, input: Var, p: f64, node: u32) -> Result<Var> {
 struct Dropout {
     shape: Shape,
     p: f64,
+    /// Its number among the dropouts of the tape, from 0. The gradient's has the number of its forward node.
     node: u32,
 }
 
@@ -120,7 +126,7 @@ mod tests {
     fn apply(p: f64, seed: u32, number: u32) -> Vec<f32> {
         let len = 50_000;
         let mut y = vec![f32::NAN; len];
-        let step = Step::new(number, seed, 0.0, (0.9, 0.999));
+        let step = Step::new(number, seed, 0.0);
         Dropout { shape: [len].into(), p, node: 1 }.cpu(&[&vec![1.0; len]], &mut [&mut y], &step);
         y
     }
@@ -145,6 +151,6 @@ mod tests {
     fn probability_one_is_refused() {
         let mut tape = Tape::new();
         let x = tape.input("x", [2]);
-        assert!(dropout(&mut tape, x, 1.0, 0).unwrap_err().to_string().starts_with("dropout: expected a probability"));
+        assert!(dropout(&mut tape, x, 1.0).unwrap_err().to_string().starts_with("dropout: expected a probability"));
     }
 }

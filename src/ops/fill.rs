@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn by_hand() {
         let mut y = [f32::NAN; 3];
-        Fill { shape: [3].into(), value: 2.5 }.cpu(&[], &mut [&mut y], &Step::new(1, 0, 0.0, (0.9, 0.999)));
+        Fill { shape: [3].into(), value: 2.5 }.cpu(&[], &mut [&mut y], &Step::new(1, 0, 0.0));
         assert_eq!(y, [2.5; 3]);
     }
 }

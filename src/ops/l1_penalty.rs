@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn by_hand() {
         let op = L1Penalty { shape: [3].into(), lambda: 0.5 };
-        let step = Step::new(1, 0, 0.0, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.0);
         let x = [-2.0, 0.0, 4.0];
         let mut y = [f32::NAN];
         op.cpu(&[&x], &mut [&mut y], &step);

@@ -99,7 +99,7 @@ mod tests {
                 let map: Vec<f32> = (0..channels * h * w).map(|x| at(x / (h * w), x / w % h, x % w)).collect();
                 let windows = sizes.output().len();
                 let (mut y, mut places) = (vec![f32::NAN; windows], vec![f32::NAN; windows]);
-                sizes.cpu(&[&map], &mut [&mut y, &mut places], &Step::new(1, 0, 0.0, (0.9, 0.999)));
+                sizes.cpu(&[&map], &mut [&mut y, &mut places], &Step::new(1, 0, 0.0));
                 let finished: Vec<f32> = (0..windows).map(|x| 2.0 * y[x] + (x / (windows / channels)) as f32).collect();
 
                 let (rows, columns) = used(&sizes);

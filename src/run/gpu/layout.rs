@@ -216,7 +216,7 @@ mod tests {
         let mut vars = Vec::new();
         for number in 0..rates.len() {
             let len = if number % 2 == 0 { 10 } else { 70 };
-            vars.push([tape.input("grad", [len]), tape.param("param", [len])]);
+            vars.push([tape.input("grad", [len]), tape.param(&format!("param{number}"), [len]).unwrap()]);
         }
         for (&rate, [grad, param]) in rates.iter().zip(&vars) {
             let len = tape.shape(*grad).len();
@@ -262,7 +262,8 @@ mod tests {
         // Somebody reads the first parameter between the updates.
         let mut between = Tape::new();
         let scale = between.input("scale", [1]);
-        let (a, b, c) = (between.param("a", [10]), between.param("b", [10]), between.state("c", [10]));
+        let (a, b, c) =
+            (between.param("a", [10]).unwrap(), between.param("b", [10]).unwrap(), between.state("c", [10]).unwrap());
         let grad = between.input("grad", [10]);
         let update = |rate| Update { len: 10, rate };
         between.update(update(1.0), &[grad, scale], &[a]).unwrap();
@@ -273,17 +274,17 @@ mod tests {
         let mut same = Tape::new();
         let (scale, grad) = (same.input("scale", [1]), same.input("grad", [10]));
         for name in ["a", "b"] {
-            let param = same.param(name, [10]);
+            let param = same.param(name, [10]).unwrap();
             same.update(update(1.0), &[grad, scale], &[param]).unwrap();
         }
         assert!(layout(&same, 1 << 20).groups.is_empty());
         // Somebody reads one gradient to write another: in one buffer it could not be bound both ways.
         let mut both = Tape::new();
         let scale = both.input("scale", [1]);
-        let grads = [both.state("a", [10]), both.state("b", [10])];
+        let grads = [both.state("a", [10]).unwrap(), both.state("b", [10]).unwrap()];
         both.update(update(3.0), &[grads[0], scale], &[grads[1]]).unwrap();
-        for grad in grads {
-            let param = both.param("param", [10]);
+        for (name, grad) in ["p", "q"].into_iter().zip(grads) {
+            let param = both.param(name, [10]).unwrap();
             both.update(update(1.0), &[grad, scale], &[param]).unwrap();
         }
         assert!(layout(&both, 1 << 20).groups.is_empty());

@@ -54,7 +54,7 @@ impl State {
     fn advance(&mut self, news: &Condvar) -> Result<()> {
         let ready = self.asked.iter().flatten().map(VecDeque::len).min().unwrap_or(0);
         for _ in 0..ready {
-            let idle = Step::new(1, 0, 0.0, (0.0, 0.0));
+            let idle = Step::new(1, 0, 0.0);
             let next =
                 |steps: &mut Option<VecDeque<Step>>| steps.as_mut().and_then(VecDeque::pop_front).unwrap_or(idle);
             let taken = self.engine.step(self.asked.iter_mut().map(next));
