@@ -19,9 +19,6 @@ use crate::tensor::{Params, Tensor};
 use crate::train::config::{Config, Preset};
 use crate::train::program::TrainProgram;
 
-/// Decay rates of Adam in every case.
-const BETAS: (f64, f64) = (0.9, 0.999);
-
 /// A program with everything that it needs to run.
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -45,12 +42,16 @@ pub struct Case {
     pub learning_rate: f64,
     /// True for a whole net.
     pub net: bool,
+    /// Adam's constants.
+    pub adam: Adam,
+    /// True if a gradient or all values may be 0 on both sides; elsewhere that counts as a check of nothing.
+    pub zeros: bool,
 }
 
 impl Case {
     /// Step number `number`, from 1.
     pub fn step(&self, number: u32) -> Step {
-        Step::new(number, 0x9e37_79b9, self.learning_rate, BETAS)
+        Step::new(number, 0x9e37_79b9, self.learning_rate)
     }
 
     /// The case ready to run on `device`.
@@ -117,7 +118,7 @@ impl Draft {
     pub fn param<const R: usize>(&mut self, name: &str, shape: [usize; R]) -> Result<Var> {
         let data = self.random(shape.iter().product());
         self.params.push(name, Tensor::new(shape, data)?);
-        Ok(self.tape.param(name, shape))
+        self.tape.param(name, shape)
     }
 
     /// Labels; negative ones mask their rows.
@@ -205,14 +206,12 @@ impl Draft {
     /// Those of recording.
     pub fn finish(mut self, subject: &str, name: &str, y: Var) -> Result<Case> {
         let loss = self.weigh(y)?;
-        let mut grads = autodiff::backward(&mut self.tape, loss)?;
+        let grads = autodiff::backward(&mut self.tape, loss)?;
         ops::adam(&mut self.tape, Adam::default(), &grads)?;
         let total = ops::accumulate(&mut self.tape, "total", loss)?;
         self.given.push((total, vec![40.0]));
         if self.fused {
             self.tape = run::fuse(&self.tape);
-            // Some gradients never reach memory.
-            grads.retain(|&(_, grad)| self.tape.is_live(grad));
         }
         let forward = 1 + self.tape.nodes().iter().position(|node| node.writes.contains(&loss)).unwrap_or(0);
         // Moments as they are in the middle of a training: the second one is positive.
@@ -227,7 +226,20 @@ impl Draft {
         }
         let Draft { tape, given, params, .. } = self;
         let (subject, name) = (subject.to_string(), name.to_string());
-        Ok(Case { subject, name, tape, loss, forward, grads, given, params, learning_rate: 0.01, net: false })
+        Ok(Case {
+            subject,
+            name,
+            tape,
+            loss,
+            forward,
+            grads,
+            given,
+            params,
+            learning_rate: 0.01,
+            net: false,
+            adam: Adam::default(),
+            zeros: false,
+        })
     }
 }
 
@@ -290,11 +302,11 @@ const OPS: &[Row] = &[
     }),
     ("dropout", "p 0.25", |d| {
         let x = d.param("input", [3, 67])?;
-        ops::dropout(&mut d.tape, x, 0.25, 3)
+        ops::dropout(&mut d.tape, x, 0.25)
     }),
     ("dropout", "p 0.9", |d| {
         let x = d.param("input", [130])?;
-        ops::dropout(&mut d.tape, x, 0.9, 0)
+        ops::dropout(&mut d.tape, x, 0.9)
     }),
     ("concat", "5 and 66 columns", |d| {
         let (a, b) = (d.param("a", [3, 5])?, d.param("b", [3, 66])?);
@@ -405,7 +417,7 @@ pub fn random(seed: u64) -> Result<Vec<Case>> {
     add("concat", format!("{rows:?}"), &|d| {
         let (a, b) = (d.param("a", [rows[0], rows[1]])?, d.param("b", [rows[0], rows[2]])?);
         let y = ops::concat(&mut d.tape, a, b)?;
-        let y = ops::dropout(&mut d.tape, y, 0.5, 1)?;
+        let y = ops::dropout(&mut d.tape, y, 0.5)?;
         ops::tanh(&mut d.tape, y)
     })?;
     let classes = rows[1].max(2);
@@ -456,5 +468,7 @@ fn net(model: Architecture, preset: Preset, subject: &str, seed: u64) -> Result<
         params,
         learning_rate: config.learning_rate,
         net: true,
+        adam: config.adam(),
+        zeros: false,
     })
 }

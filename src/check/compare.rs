@@ -3,7 +3,7 @@
 /// The largest `|a - b| / (rms(b) + |b|)`: an absolute and a relative tolerance in one, where "absolute" means on the
 /// scale of the array, so that small elements of a large array may be as wrong as the sums that they came from.
 ///
-/// Equal arrays are at 0; a number that is not finite on one side only is infinitely wrong.
+/// Equal arrays are at 0; a number that is not finite, on either side or on both, is infinitely wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
     /// The largest.
@@ -26,8 +26,11 @@ pub fn difference<A: Copy + Into<f64>, B: Copy + Into<f64>>(a: &[A], b: &[B]) ->
     worst
 }
 
-/// `|a - b| / (scale + |b|)`, infinite where that is no number.
+/// `|a - b| / (scale + |b|)`, infinite where one of them is not finite or `scale + |b|` is 0.
 pub fn apart(a: f64, b: f64, scale: f64) -> f64 {
+    if !(a.is_finite() && b.is_finite()) {
+        return f64::INFINITY;
+    }
     if a == b {
         return 0.0;
     }
@@ -38,6 +41,7 @@ pub fn apart(a: f64, b: f64, scale: f64) -> f64 {
 /// `|a - b| / |b|` of whole arrays: where one element may jump (a pooling window whose winner was a near tie), and the
 /// array must still be right.
 pub fn distance<A: Copy + Into<f64>, B: Copy + Into<f64>>(a: &[A], b: &[B]) -> f64 {
+    assert_eq!(a.len(), b.len(), "arrays of one value");
     let difference: Vec<f64> = a.iter().zip(b).map(|(&a, &b)| a.into() - b.into()).collect();
     apart(norm(&difference), 0.0, norm(b))
 }
@@ -116,6 +120,10 @@ mod tests {
             assert_eq!(distance(&[1.0, wrong], &[1.0f32, 1.0]), f64::INFINITY);
         }
         assert_eq!(difference(&[1.0f32], &[f32::NAN]).error, f64::INFINITY);
+        for both in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert_eq!(difference(&[both], &[both]).error, f64::INFINITY);
+            assert_eq!(distance(&[both], &[both]), f64::INFINITY);
+        }
         assert_eq!(difference(&[1e-30f32], &[0.0f32]).error, f64::INFINITY);
     }
 
