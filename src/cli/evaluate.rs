@@ -36,7 +36,7 @@ pub struct Args {
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub device: DeviceArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -57,6 +57,7 @@ struct Report<'a> {
 impl Args {
     pub fn run(self) -> Result<ExitCode> {
         let Run { mut config, results, .. } = results::read(&self.run)?;
+        config.check()?;
         if self.data.is_some() {
             config.data.path.clone_from(&self.data);
         }
@@ -116,9 +117,12 @@ fn scores(evaluation: &Evaluation, data: DataSummary, results: &Results) -> Stri
     let Evaluation { accuracies, confusion, tracks, segments } = evaluation.clone();
     let Accuracies { raw, max, max_probabilities, maj } = accuracies;
     let header = format!("{}, {}: {segments} segments of {} tracks", results.model, data.name, tracks.len());
-    let matrix = tables::confusion(&Results { accuracies, confusion, tracks, data, ..results.clone() });
+    let results = Results { accuracies, confusion, tracks, data, ..results.clone() };
+    let matrix = tables::confusion(&results);
+    let majority = tables::majority(&results).map_or_else(String::new, |line| format!("{line}\n"));
     format!(
-        "{header}\nraw {raw:.2} %, max {max:.2} %, max (probabilities) {max_probabilities:.2} %, maj {maj:.2} %\n{matrix}\n"
+        "{header}\nraw {raw:.2} %, max {max:.2} %, max (probabilities) {max_probabilities:.2} %, maj {maj:.2} \
+         %\n{majority}{matrix}\n"
     )
 }
 

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use crate::baseline;
 use crate::models::Architecture;
 use crate::train::config::Config;
-use crate::train::evaluate::Accuracies;
+use crate::train::evaluate::{Accuracies, argmax};
 use crate::train::fit::Epoch;
 use crate::train::results::{Results, Run};
 
@@ -190,6 +190,9 @@ pub fn caption(runs: &[Run]) -> Vec<String> {
                 counted(*epochs as usize, "epoch")
             ));
         }
+        if let Some(line) = majority(&group[0].results) {
+            add(format!("{}: {line}", data_label(data)));
+        }
         let n = repeats(&group);
         match group.len() {
             1 => add(format!("{n}: the spread is not known")),
@@ -198,6 +201,21 @@ pub fn caption(runs: &[Run]) -> Vec<String> {
         }
     }
     lines
+}
+
+/// The accuracy of a guess that needs no net, if the classes are of unequal size: the largest class's share of the test
+/// tracks.
+pub fn majority(results: &Results) -> Option<String> {
+    let sizes: Vec<u32> = results.confusion.iter().map(|row| row.iter().sum()).collect();
+    let (total, smallest) = (sizes.iter().sum::<u32>(), *sizes.iter().min()?);
+    let largest = argmax(&sizes);
+    // A track more or less is the split's rounding.
+    if 10 * u64::from(sizes[largest]) <= 11 * u64::from(smallest) {
+        return None;
+    }
+    let class = results.data.classes.get(largest).map_or_else(String::new, |class| clean(class, 40));
+    let share = 100.0 * f64::from(sizes[largest]) / f64::from(total);
+    Some(format!("classes of unequal size: always answering {class} is right for {share:.1} % of the test tracks"))
 }
 
 /// The nets' accuracies, mean ± sd over seeds, each followed by the published ones, within eighty columns. Print
