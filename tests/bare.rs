@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use genregrad::audio::{FrontEnd, linear};
 use genregrad::data::{Dataset, Meta, Set, prepared, split};
 use tempfile::TempDir;
 
@@ -117,7 +118,10 @@ fn file(folder: &Path, train: usize, bins: usize, frames: usize) {
         name: "file".to_string(),
         synthetic: false,
         classes: vec!["a".to_string(), "b".to_string()],
-        front_end: genregrad::audio::FrontEnd::default(),
+        front_end: match bins {
+            80 => FrontEnd::default(),
+            n_bins => FrontEnd::Linear(linear::Settings { n_fft: 8192, n_bins, ..linear::Settings::default() }),
+        },
         bins,
         frames,
     };

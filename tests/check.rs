@@ -154,6 +154,7 @@ fn case(fault: Fault) -> Result<Case> {
 const VALUES: &str = "values: CPU against f64";
 const GRADIENT: &str = "gradient: CPU against f64 differences";
 const GPU: &str = "values, gradients: GPU against CPU";
+const NAIVE: &str = "values, gradients: GPU's naive kernels against CPU";
 const NETS: &str = "values, gradients: two nets at once on the GPU against CPU";
 
 /// The checks of an operation with a fault, and the names of those that fail.
@@ -211,9 +212,9 @@ fn planted_faults_are_found_on_the_gpu() {
     for (fault, expected) in [
         (Fault::IgnoresZ, vec![NETS]),
         (Fault::GradientIgnoresZ, vec![NETS]),
-        (Fault::WritesNothing, vec![GPU, NETS]),
-        (Fault::ZeroEverywhere, vec![VALUES, GRADIENT, GPU, NETS]),
-        (Fault::NotCompared, vec![VALUES, GPU, NETS]),
+        (Fault::WritesNothing, vec![GPU, NAIVE, NETS]),
+        (Fault::ZeroEverywhere, vec![VALUES, GRADIENT, GPU, NAIVE, NETS]),
+        (Fault::NotCompared, vec![VALUES, GPU, NAIVE, NETS]),
     ] {
         let (found, failed) = checks(fault, Some(&gpu));
         assert_eq!(failed, expected, "{fault:?}: {found:#?}");

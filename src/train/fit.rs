@@ -143,9 +143,10 @@ impl<'d> Trainer<'d> {
         config.check()?;
         nets.iter().try_for_each(|(_, dataset)| dataset.check())?;
         let net = config.net(meta.classes.len());
-        // Rows beyond the data would be masked in every step.
+        // Rows beyond the data would be masked in every step. A small batch costs little: it is left as it is.
+        const SMALL: usize = 15;
         let rows = nets.iter().map(|(_, dataset)| dataset.train.len()).max().unwrap_or(1);
-        let batch = config.batch.min(rows).max(1);
+        let batch = config.batch.min(rows.max(SMALL));
         let program = TrainProgram::record(&net, [batch, meta.bins, meta.frames], config.l1, config.adam())?;
         let program = program.fused(config.fuse);
         check_memory(&program, &net, config, meta, device, nets.len())?;
