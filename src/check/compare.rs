@@ -15,7 +15,9 @@ pub struct Difference {
 /// Compares `a` with the truth `b`; see [`Difference`].
 pub fn difference<A: Copy + Into<f64>, B: Copy + Into<f64>>(a: &[A], b: &[B]) -> Difference {
     assert_eq!(a.len(), b.len(), "arrays of one value");
-    let rms = norm(b) / (b.len().max(1) as f64).sqrt();
+    // A number that is not finite is wrong by itself, and says nothing of the others.
+    let finite: Vec<f64> = b.iter().map(|&b| b.into()).filter(|b: &f64| b.is_finite()).collect();
+    let rms = norm(&finite) / (finite.len().max(1) as f64).sqrt();
     let mut worst = Difference { error: 0.0, element: 0 };
     for (element, (&a, &b)) in a.iter().zip(b).enumerate() {
         let error = apart(a.into(), b.into(), rms);

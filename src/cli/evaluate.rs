@@ -57,6 +57,7 @@ struct Report<'a> {
 impl Args {
     pub fn run(self) -> Result<ExitCode> {
         let Run { mut config, results, .. } = results::read(&self.run)?;
+        config.check()?;
         if self.data.is_some() {
             config.data.path.clone_from(&self.data);
         }
