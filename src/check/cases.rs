@@ -232,8 +232,6 @@ impl Draft {
         self.given.push((total, vec![40.0]));
         if self.fused {
             self.tape = fast::rewrite(&self.tape, fast::ALL);
-            // Some gradients never reach memory.
-            grads.retain(|&(_, grad)| self.tape.is_live(grad));
         }
         let forward = 1 + self.tape.nodes().iter().position(|node| node.writes.contains(&loss)).unwrap_or(0);
         // Moments as they are in the middle of a training: the second one is positive.

@@ -109,7 +109,7 @@ impl Command {
             Command::Bench(args) => args.device.threads.count,
             Command::Prepare(args) => args.threads.count,
             Command::Gradcheck(args) => args.threads.count,
-            Command::Inspect(_) | Command::Features(_) | Command::Devices(_) => 0,
+            Command::Inspect(_) | Command::Features(_) | Command::Program(_) | Command::Devices(_) => 0,
         }
     }
 }

@@ -211,6 +211,7 @@ impl Plan {
                 return Err(Error::shape("feed", message));
             }
             self.check_input(table.input, table.data)?;
+            self.check_input(table.input, &[table.filled])?;
         }
         let lengths = tables.iter().map(|table| table.data.len() / (self.tape.shape(table.input).len() / batch).max(1));
         let lengths: Vec<usize> = lengths.collect();
