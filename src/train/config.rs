@@ -293,6 +293,10 @@ impl Config {
             Err(Error::Config(format!("{field}: expected {wanted}, got {value}")))
         };
         let positive = |x: f64| x.is_finite() && x > 0.0;
+        if let Some(path) = self.data.path.as_deref().filter(|path| path.to_str().is_none()) {
+            let message = "its name is not UTF-8, as run.toml is; rename it, or name a link to it";
+            return Err(Error::Config(format!("{}: {message}", path.display())));
+        }
         match self {
             c if !positive(c.learning_rate) => refuse("learning_rate", &c.learning_rate, "a positive number"),
             c if !(0.0..1.0).contains(&c.dropout) => refuse("dropout", &c.dropout, "a number from 0 up to but not 1"),
@@ -371,6 +375,16 @@ mod tests {
             config.data.front_end = kind.into();
             assert_eq!(config.preset_learning_rate(), rate);
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_run_toml_cannot_hold_is_refused_by_name() {
+        use std::os::unix::ffi::OsStrExt;
+        let mut config = Config::preset(Preset::Paper, Architecture::Deep);
+        config.data.path = Some(std::ffi::OsStr::from_bytes(b"genr\xe9s").into());
+        let said = config.check().unwrap_err().to_string();
+        assert_eq!(said, "genr\u{fffd}s: its name is not UTF-8, as run.toml is; rename it, or name a link to it");
     }
 
     #[test]
