@@ -287,37 +287,37 @@ fn whatever_write_fails_the_run_is_nothing_or_can_be_taken_up() {
     limits.push(2 * sizes.iter().max().unwrap() / 512);
     limits.sort_unstable();
     limits.dedup();
+    // every other one with a trace, whose files are written too
+    let ways = ["", "--trace trace"].into_iter().cycle();
     let checkpoint = fs::read(dir.join("alone/checkpoint.safetensors")).unwrap();
     let (mut failed, mut taken_up) = (0, 0);
-    for limit in limits {
-        for more in ["", "--trace trace"] {
-            let command = format!(
-                "ulimit -f {limit}; exec {} {} --save-every 30 --out net {more}",
-                env!("CARGO_BIN_EXE_genregrad"),
-                net.join(" ").replace("--save-every 0", "")
-            );
-            let mut shell = Command::new("sh");
-            shell.args(["-c", &command]).current_dir(dir).env("GENREGRAD_CACHE", "");
-            let output = shell.output().unwrap();
-            let said = String::from_utf8(output.stderr).unwrap();
-            if !output.status.success() {
-                failed += 1;
-                assert!(output.status.code() == Some(1) && said.lines().count() == 1, "{limit}: {said}");
-                assert!(said.contains("cannot write: "), "{limit}: {said}");
-            }
-            assert!(output.status.success() || !dir.join("trace").exists() || dir.join("trace/steps.csv").exists());
-            if dir.join("net/run.toml").exists() && !output.status.success() {
-                taken_up += 1;
-                good(dir, &[&["train", "--resume", "net"], &RESUME[..]].concat());
-            }
-            if dir.join("net").exists() {
-                assert!(fs::read(dir.join("net/checkpoint.safetensors")).unwrap() == checkpoint, "{limit}");
-                fs::remove_dir_all(dir.join("net")).unwrap();
-            }
-            let _ = fs::remove_dir_all(dir.join("trace"));
+    for (limit, more) in limits.into_iter().zip(ways) {
+        let command = format!(
+            "ulimit -f {limit}; exec {} {} --save-every 30 --out net {more}",
+            env!("CARGO_BIN_EXE_genregrad"),
+            net.join(" ").replace("--save-every 0", "")
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &command]).current_dir(dir).env("GENREGRAD_CACHE", "");
+        let output = shell.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        if !output.status.success() {
+            failed += 1;
+            assert!(output.status.code() == Some(1) && said.lines().count() == 1, "{limit}: {said}");
+            assert!(said.contains("cannot write: "), "{limit}: {said}");
         }
+        assert!(output.status.success() || !dir.join("trace").exists() || dir.join("trace/steps.csv").exists());
+        if dir.join("net/run.toml").exists() && !output.status.success() {
+            taken_up += 1;
+            good(dir, &[&["train", "--resume", "net"], &RESUME[..]].concat());
+        }
+        if dir.join("net").exists() {
+            assert!(fs::read(dir.join("net/checkpoint.safetensors")).unwrap() == checkpoint, "{limit}");
+            fs::remove_dir_all(dir.join("net")).unwrap();
+        }
+        let _ = fs::remove_dir_all(dir.join("trace"));
     }
-    assert!(failed > 10, "{failed} failed, {taken_up} were taken up");
+    assert!(failed > 5, "{failed} failed, {taken_up} were taken up");
 }
 
 #[test]
