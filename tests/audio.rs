@@ -409,7 +409,7 @@ fn bad_files_get_one_clear_line() {
         assert!(line.contains(words), "{line}: expected {words:?}");
     }
     let nowhere = decode(Path::new("no/such/file.wav")).unwrap_err().one_line();
-    assert!(nowhere.starts_with("no/such/file.wav: cannot open"), "{nowhere}");
+    assert!(nowhere.starts_with("no/such/file.wav: cannot read"), "{nowhere}");
     let folder = tempfile::tempdir().unwrap();
     assert!(decode(folder.path()).unwrap_err().one_line().ends_with("name one audio file"));
 }

@@ -545,7 +545,7 @@ fn bad_tracks_are_skipped_by_name_and_refused_alone() {
         let path = format!("genres/ambient/{name}.wav");
         bad(dir, &["features", &path, "--npy", "out.npy"], 1, &path);
     }
-    bad(dir, &["features", "nosuch.wav", "--npy", "out.npy"], 1, "nosuch.wav: cannot open");
+    bad(dir, &["features", "nosuch.wav", "--npy", "out.npy"], 1, "nosuch.wav: cannot read");
     bad(dir, &["features", "genres", "--npy", "out.npy"], 1, "genres: not a file");
     let itself = "genres/ambient/ambient.00000.wav";
     bad(dir, &["features", itself, "--npy", itself], 2, "the audio file itself");

@@ -172,6 +172,39 @@ fn the_device_is_matched_in_run_only() {
     }
 }
 
+/// One place opens files: it waits for no pipe, follows no link to be written and reads no more than there is.
+#[test]
+fn files_are_opened_in_one_place() {
+    // (file, what of the system it reads)
+    let excused = [
+        ("device/mod.rs", "/proc/cpuinfo"),
+        ("bench/mod.rs", "/proc/self/status"),
+        ("cli/interrupt.rs", "/proc/self/status"),
+    ];
+    let opens = [
+        "File::open",
+        "File::create",
+        "File::options",
+        "OpenOptions",
+        "fs::read(",
+        "fs::read_to_string(",
+        "fs::write(",
+    ];
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for entry in WalkDir::new(&src) {
+        let path = entry.unwrap().into_path();
+        let below = path.strip_prefix(&src).unwrap().display().to_string();
+        if path.extension().is_none_or(|e| e != "rs") || below == "files.rs" {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let is_excused = |line: &str| excused.iter().any(|(file, read)| below == *file && line.contains(read));
+        let opened = code.lines().find(|line| opens.iter().any(|call| line.contains(call)) && !is_excused(line));
+        assert_eq!(opened, None, "{below}: see files::open and files::open_own");
+    }
+}
+
 /// Which file of `src/` uses which: paths in `use` and in code, except inside tests and except re-exports.
 mod files {
     use std::collections::{BTreeMap, BTreeSet};

@@ -12,6 +12,7 @@ use genregrad::data::cache::Cache;
 use genregrad::data::sound::{self, Sound};
 use genregrad::device::Device;
 use genregrad::experiments;
+use genregrad::files::Lock;
 use genregrad::models::Architecture;
 use genregrad::report::html::{self, Listening};
 use genregrad::report::{self, Section, examples};
@@ -206,8 +207,8 @@ fn trained(folder: &std::path::Path) -> Run {
     config.data = Data { synthetic_tracks: 2, segments: 2, ..Data::default() };
     let loaded = experiments::load(&config.data, &Cache::none(), &|_, _| {}).unwrap();
     let device = (&Device::Cpu, "CPU");
-    experiments::train(folder, &config, &loaded.dataset, device, (&Options::default(), &Saves::default()), &mut Silent)
-        .unwrap()
+    let (lock, how) = (Lock::take(folder).unwrap().unwrap(), (&Options::default(), &Saves::default()));
+    experiments::train(lock, &config, &loaded.dataset, device, how, &mut Silent).unwrap()
 }
 
 #[test]

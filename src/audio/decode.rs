@@ -25,6 +25,7 @@ use super::pcm::{self, Pcm};
 use super::resample::{LOUDEST, Resample, resampled_length};
 use super::{SAMPLE_RATE, flac, mp3, ogg};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// Sample rates that are believed, Hz.
 const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
@@ -105,12 +106,8 @@ pub fn decode(path: &Path) -> Result<Vec<f32>> {
 /// # Errors
 /// Those of [`decode`], as far as the file was read; a part that reaches beyond its end; what `sink` returns.
 pub fn stream(path: &Path, part: Part, sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
-    let mut file = File::open(path).map_err(Error::io("cannot open", path))?;
-    let about = file.metadata().map_err(Error::io("cannot read", path))?;
-    if !about.is_file() {
-        return Err(Error::audio(path, "not a file: name one audio file"));
-    }
-    let length = about.len();
+    let mut file = files::open(path)?;
+    let length = file.metadata().map_err(Error::io("cannot read", path))?.len();
     let mut magic = Vec::with_capacity(12);
     Read::by_ref(&mut file).take(12).read_to_end(&mut magic).map_err(Error::io("cannot read", path))?;
     let mut mono = Mono::new(path, part, sink);

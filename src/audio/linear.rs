@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 
 /// Settings of the linear front end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Sample rate, Hz.
     pub sr: u32,

@@ -12,6 +12,7 @@ pub use super::log::FLOOR;
 
 /// Settings of the log-mel front end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Sample rate, Hz.
     pub sr: u32,

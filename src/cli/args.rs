@@ -302,7 +302,7 @@ impl FrontEndArgs {
     pub fn settle(&self, data: &mut Data) -> Result<()> {
         self.apply(&mut data.front_end);
         let Some(path) = data.path.as_ref().filter(|path| prepared::is_prepared(path)) else { return Ok(()) };
-        let own = prepared::front_end(path)?.unwrap_or_default();
+        let own = prepared::front_end(path)?;
         let asked = self.front_end.is_some() || self.n_bins.is_some();
         if asked && own != data.front_end {
             let (path, asked) = (path.display(), &data.front_end);

@@ -15,7 +15,7 @@ use crate::train::program::EvaluateProgram;
 use crate::train::results::{self, DataSummary, Results, Run};
 
 use super::args::{CacheArgs, DeviceArgs, OutputArgs};
-use super::output::{print, print_json};
+use super::output::{self, print, print_json};
 use super::progress::Progress;
 
 /// Test a finished run again from its checkpoint
@@ -43,6 +43,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(serialize_with = "output::path")]
     run: &'a PathBuf,
     data: DataSummary,
     device: &'a str,
@@ -51,11 +52,13 @@ struct Report<'a> {
     /// None if the data are others than those of the run.
     identical: Option<bool>,
     differences: &'a [String],
+    #[serde(serialize_with = "output::skipped")]
     skipped: Vec<(PathBuf, String)>,
 }
 
 impl Args {
     pub fn run(self) -> Result<ExitCode> {
+        results::tidy(&self.run);
         let Run { mut config, results, .. } = results::read(&self.run)?;
         config.check()?;
         if self.data.is_some() {

@@ -13,7 +13,7 @@ use crate::files;
 use crate::report::spectrogram::{self, Spectrogram};
 
 use super::args::{FrontEndArgs, OutputArgs};
-use super::output::{print, print_json};
+use super::output::{self, print, print_json};
 
 /// Compute the spectrogram of an audio file, as numbers or as a picture
 ///
@@ -51,6 +51,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Report {
+    #[serde(serialize_with = "output::path")]
     audio: PathBuf,
     start: f64,
     seconds: f64,
@@ -59,7 +60,9 @@ struct Report {
     shape: [usize; 2],
     min: f32,
     max: f32,
+    #[serde(serialize_with = "output::optional")]
     npy: Option<PathBuf>,
+    #[serde(serialize_with = "output::optional")]
     png: Option<PathBuf>,
 }
 

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_obeyed, printable};
 
 /// A from-scratch tensor and autodiff engine, and the music-genre study built on it.
 #[derive(Debug, Parser)]
@@ -67,10 +67,16 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(refusal) => {
             // help and version come this way too; a reader that has gone is no reason to complain
-            let _ = refusal.print();
+            let plain = refusal.render().to_string();
+            let _ = match plain.contains(is_obeyed) {
+                true => write!(std::io::stderr(), "{}", printable(&plain)),
+                false => refusal.print(),
+            };
             return if refusal.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
+    // where not even a thread can be made, work is done without
+    let _ = interrupt::listen();
     cli.run().unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "genregrad: error: {}", error.one_line());
         ExitCode::from(match error {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::device::Choice;
-use crate::error::Result;
+use crate::error::{Result, printable};
 use crate::experiments::Loaded;
 use crate::experiments::grid::Cell;
 use crate::experiments::study::{Ahead, Watcher};
@@ -166,7 +166,7 @@ impl Watcher for Progress {
 /// One line on standard error; if that is closed, nobody wants to know.
 fn warn(line: &str) {
     // a file's name may hold a line feed
-    let _ = writeln!(std::io::stderr(), "{}", line.replace(char::is_control, " "));
+    let _ = writeln!(std::io::stderr(), "{}", printable(&line.replace(['\n', '\t'], " ")));
 }
 
 /// A bar that goes when it is dropped, also on the way out of an error.

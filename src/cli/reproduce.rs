@@ -20,8 +20,7 @@ use crate::train::config::Config;
 use crate::train::results::{Results, Run};
 
 use super::args::{DataArgs, DeviceArgs, FrontEndArgs, MAX_SEED, OutputArgs, SaveArgs, TrainingArgs};
-use super::interrupt;
-use super::output::{print, print_json};
+use super::output::{self, print, print_json};
 use super::progress::Progress;
 use super::slurm;
 
@@ -149,11 +148,13 @@ impl ValueEnum for Choice {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(serialize_with = "output::path")]
     folder: &'a Path,
     runs: Vec<&'a Results>,
     baselines: Vec<baseline::Results>,
     /// Names of the trainings that are still to be done.
     unfinished: Vec<&'a str>,
+    #[serde(serialize_with = "output::skipped")]
     skipped: Vec<(PathBuf, String)>,
 }
 
@@ -189,7 +190,6 @@ impl Args {
     fn train(&self, work: impl FnOnce(Means, &mut Progress) -> Result<Study>) -> Result<ExitCode> {
         let mut progress = Progress::new(self.output.quiet);
         let choice = self.device.open(&mut progress)?;
-        interrupt::listen()?;
         let (cache, saves) = (self.data.cache.cache(), self.saves.saves());
         let device = (&choice.device, choice.description.as_str());
         let at_once = usize::from(self.at_once).min(choice.device.side_by_side());

@@ -4,7 +4,6 @@
 //! front end makes of a probe. Anything that changes makes another key, so nothing here is ever out of date; old files
 //! may be deleted at any time. A cache that cannot be read or written costs time, never a run.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rand::RngExt;
@@ -19,7 +18,7 @@ use crate::rng;
 
 /// To be raised whenever the same input makes other numbers than before and [`Key`] would not notice: a change to
 /// decoding, resampling, the choice of segments or the file's form.
-const VERSION: &str = "genregrad.cache.1";
+const VERSION: &str = "genregrad.cache.2";
 
 /// A folder of prepared corpora, or none.
 #[derive(Clone, Debug)]
@@ -131,7 +130,6 @@ fn noise() -> Vec<f32> {
 /// The file cannot be read.
 pub(super) fn digest(path: &Path) -> Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
-    let file = File::open(path).map_err(Error::io("cannot open", path))?;
-    hasher.update_reader(file).map_err(Error::io("cannot read", path))?;
+    hasher.update_reader(files::open(path)?).map_err(Error::io("cannot read", path))?;
     Ok(hasher.finalize())
 }

@@ -12,6 +12,7 @@ use super::segments::{Progress, Settings, TOO_LOUD, Track, gather, meta, zeros};
 use super::{Content, Corpus, Meta, Set, folder, pickle, split, synthetic};
 use crate::audio::{FrontEnd, SEGMENT_SAMPLES};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// Where segments come from.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,6 +101,31 @@ pub fn load_with(cache: &Cache, source: &Source, settings: &Settings, progress: 
     }
 }
 
+/// Whether a file that replaces `path` replaces one that `source` is made of.
+///
+/// # Errors
+/// Those of [`folder::scan`].
+pub fn is_input(source: &Source, path: &Path) -> Result<bool> {
+    // where a name is, whatever a link of that name leads to
+    let place = |path: &Path| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some((folder.canonicalize().ok()?, path.file_name()?.to_owned()))
+    };
+    let Source::Path(input) = source else { return Ok(false) };
+    if path.symlink_metadata().is_err() {
+        return Ok(false);
+    }
+    // a link to the input may be replaced, the input may not
+    if !input.is_dir() {
+        return Ok(place(input) == place(path)
+            || input.canonicalize().ok() == place(path).map(|(folder, name)| folder.join(name)));
+    }
+    let listing = folder::scan(input)?;
+    let copies = listing.copies.iter().map(|(_, copy)| copy);
+    let mut files = listing.classes.iter().flat_map(|class| &class.files).chain(copies);
+    Ok(files.any(|file| place(&listing.root.join(file)) == place(path)))
+}
+
 /// What lies at a path.
 pub(super) enum Kind {
     /// A folder, of genres it is hoped.
@@ -123,10 +149,7 @@ pub(super) fn kind(path: &Path) -> Result<Kind> {
         return Ok(Kind::Folder);
     }
     let unknown = || Error::data(path, format!("not a known kind of data; {ACCEPTED}"));
-    if !found.is_file() {
-        return Err(unknown());
-    }
-    std::fs::File::open(path).map_err(Error::io("cannot open", path))?;
+    files::open(path)?;
     if prepared::is_prepared(path) {
         Ok(Kind::Prepared)
     } else if pickle::is_pickle(path) {

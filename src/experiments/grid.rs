@@ -3,6 +3,7 @@
 //! Tables overlap (log-mel with ReLU is a row of four of them), so that a table names its cells and the grid holds every
 //! cell once. Read `Table::variations` first.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -142,6 +143,7 @@ impl Table {
 
 /// One training, with a row at each of its milestones and one at its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cell {
     /// Its folder within the study's: `deep-cqt-exp-seed2`.
     pub name: String,
@@ -161,6 +163,7 @@ impl Cell {
 
 /// Which cells a table shows, and after how many epochs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Listed {
     /// The table.
     pub table: Table,
@@ -172,6 +175,7 @@ pub struct Listed {
 
 /// All that a study trains: `grid.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Grid {
     /// The tables, in order.
     pub tables: Vec<Listed>,
@@ -296,7 +300,7 @@ impl Grid {
 
     /// Whether `folder` is that of a study.
     pub fn is_in(folder: &Path) -> bool {
-        folder.join(FILE).is_file()
+        folder.join(FILE).exists()
     }
 
     /// Reads the grid of the study in `folder`.
@@ -313,12 +317,24 @@ impl Grid {
         }
         let path = folder.join(FILE);
         let grid: Grid = files::read_json(&path)?;
+        let mut names = HashSet::new();
         for cell in &grid.cells {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
             if cell.name.starts_with('.') || cell.name.is_empty() || !cell.name.chars().all(plain) {
                 return Err(Error::data(&path, format!("{:?}: no name of a cell", cell.name)));
             }
+            if !names.insert(cell.name.as_str()) {
+                return Err(Error::data(&path, format!("the cell {} is in it twice", cell.name)));
+            }
             cell.config.check()?;
+        }
+        for (place, listed) in grid.tables.iter().enumerate() {
+            if grid.tables[..place].iter().any(|other| other.table == listed.table) {
+                return Err(Error::data(&path, format!("the table {} is in it twice", listed.table.title())));
+            }
+            if let Some(name) = listed.cells.iter().find(|name| !names.contains(name.as_str())) {
+                return Err(Error::data(&path, format!("{}: {name:?} is none of its cells", listed.table.title())));
+            }
         }
         Ok(grid)
     }

@@ -25,7 +25,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::audio::{FrontEnd, Kind};
 use crate::baseline;
 use crate::data::split;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_obeyed};
 use crate::files;
 use crate::train::config::{Config, Preset, Schedule};
 use crate::train::results::{DataSummary, Run};
@@ -218,10 +218,10 @@ fn counted(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
-/// `text` on one line of at most `longest` characters, without the control characters that neither a terminal nor XML
-/// should see.
+/// `text` on one line of at most `longest` characters, without those that neither a terminal nor XML should see.
 pub fn clean(text: &str, longest: usize) -> String {
-    let printable = |c: char| if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') { '\u{fffd}' } else { c };
+    let printable =
+        |c: char| if is_obeyed(c) || c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') { '\u{fffd}' } else { c };
     let mut kept: String = text.chars().take(longest).map(printable).collect();
     if text.chars().nth(longest).is_some() {
         kept.pop();

@@ -293,6 +293,10 @@ impl Config {
         let refuse = |field: &str, value: &dyn std::fmt::Display, wanted: &str| {
             Err(Error::Config(format!("{field}: expected {wanted}, got {value}")))
         };
+        if let Some(path) = self.data.path.as_deref().filter(|path| path.to_str().is_none()) {
+            let message = "its name is not UTF-8, as run.toml is; rename it, or name a link to it";
+            return Err(Error::Config(format!("{}: {message}", path.display())));
+        }
         match self {
             c if c.epochs == 0 => refuse("epochs", &c.epochs, "1 or more"),
             c if c.milestones.iter().any(|&epochs| epochs == 0 || epochs >= c.epochs) => {
@@ -480,6 +484,16 @@ mod tests {
         assert!(config.check_schedule(10, 10).is_ok(), "one epoch has the first rate throughout");
         config.schedule = Schedule::Constant;
         assert!(config.check_schedule(u32::MAX, 10).is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_run_toml_cannot_hold_is_refused_by_name() {
+        use std::os::unix::ffi::OsStrExt;
+        let mut config = Config::preset(Preset::Paper, Architecture::Deep);
+        config.data.path = Some(std::ffi::OsStr::from_bytes(b"genr\xe9s").into());
+        let said = config.check().unwrap_err().to_string();
+        assert_eq!(said, "genr\u{fffd}s: its name is not UTF-8, as run.toml is; rename it, or name a link to it");
     }
 
     #[test]

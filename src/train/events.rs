@@ -9,6 +9,7 @@ use tfrecord::protobuf::{Event, Summary};
 use tfrecord::{EventMeta, RecordWriter};
 
 use crate::error::{Error, Result};
+use crate::files;
 
 use super::fit::Epoch;
 
@@ -28,7 +29,8 @@ impl Events {
     /// [`Error::Io`] if the disk refuses.
     pub(super) fn start(folder: &Path, epochs: &[Epoch]) -> Result<Self> {
         let path = folder.join(FILE);
-        let file = File::create(&path).map_err(Error::io("cannot write", &path))?;
+        let (file, _) = files::open_own(&path)?;
+        file.set_len(0).map_err(Error::io("cannot write", &path))?;
         let writer = RecordWriter::from_writer(file).map_err(failed(&path))?;
         let mut events = Events { path, writer };
         events.send(|time| Event {

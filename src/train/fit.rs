@@ -330,17 +330,32 @@ fn diverged(config: &Config, rate: f64, params: &Params, dataset: &Dataset) -> (
     (what, remedies.join(", "))
 }
 
-/// `init.safetensors` and `steps.csv`.
+/// `init.safetensors` and `steps.csv`; a training that fails leaves neither.
 struct Trace {
-    path: PathBuf,
+    folder: PathBuf,
     lines: String,
+    finished: bool,
+}
+
+/// The weights before the first step.
+const INIT: &str = "init.safetensors";
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = std::fs::remove_file(self.folder.join(INIT));
+            files::discard(&self.folder);
+        }
+    }
 }
 
 impl Trace {
     fn start(folder: &Path, init: &Params) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(Error::io("cannot create", folder))?;
-        checkpoint::write(&folder.join("init.safetensors"), init).inspect_err(|_| files::discard(folder))?;
-        Ok(Trace { path: folder.join("steps.csv"), lines: "step,loss,learning_rate,batch\n".to_string() })
+        let lines = "step,loss,learning_rate,batch\n".to_string();
+        let trace = Trace { folder: folder.to_path_buf(), lines, finished: false };
+        checkpoint::write(&folder.join(INIT), init)?;
+        Ok(trace)
     }
 
     fn step(&mut self, step: u32, loss: f32, learning_rate: f64, rows: &[u32]) {
@@ -348,7 +363,9 @@ impl Trace {
         self.lines += &format!("{step},{loss},{learning_rate},{}\n", rows.join(" "));
     }
 
-    fn finish(self) -> Result<()> {
-        files::replace(&self.path, self.lines.as_bytes())
+    fn finish(mut self) -> Result<()> {
+        files::replace(&self.folder.join("steps.csv"), self.lines.as_bytes())?;
+        self.finished = true;
+        Ok(())
     }
 }
