@@ -3,7 +3,8 @@
 //! What a file is, its first bytes say, not its name. Packets are decoded one by one, mixed down and resampled as they
 //! come: [`stream`] hands them on at once, [`decode`] gathers them, and only the result is ever held whole. A file that
 //! is not entirely there is refused, not used as far as it goes: a training set should not depend on how a download
-//! ended. (An MP3 without a Xing or Info header does not say how long it is: one that ends early is a shorter one.)
+//! ended. A few damaged packets are replaced by silence of their length, and a note says so. (An MP3 without a Xing or
+//! Info header does not say how long it is: one that ends early is a shorter one.)
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
@@ -38,9 +39,6 @@ const PCM_FRAMES: u64 = 4096;
 
 /// Frames before the place that is sought at which decoding starts: a lossy codec builds on what came before.
 const RUN_UP: u64 = 1 << 14;
-
-/// An MP3 may lack so many frames of what its header says: encoders disagree about counting the header itself.
-const MP3_SLACK: u64 = 2 * 1_152;
 
 /// A part of a recording, in samples at [`SAMPLE_RATE`]; the default is all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -124,7 +122,11 @@ pub fn stream(path: &Path, part: Part, sink: &mut dyn FnMut(&[f32]) -> Result<()
     let mut magic = Vec::with_capacity(12);
     Read::by_ref(&mut file).take(12).read_to_end(&mut magic).map_err(Error::io("cannot read", path))?;
     let mut mono = Mono::new(path, part, sink);
-    match Kind::known(&magic).ok_or_else(|| not_audio(path))? {
+    if let Some(name) = other(&magic) {
+        return Err(Error::audio(path, format!("{name}, which is not supported: convert it to wav, flac, ogg or mp3")));
+    }
+    // bytes of something else may come before an mp3's first frame
+    match Kind::known(&magic).unwrap_or(Kind::Mp3) {
         Kind::Wav => match pcm::wav(path, &mut file, length)? {
             Wav::Pcm(pcm) => decode_pcm(path, file, &pcm, &mut mono)?,
             Wav::Mp3 { start, bytes } => {
@@ -172,10 +174,31 @@ impl Kind {
             [b'.', b's', b'n', b'd', ..] => Some(Kind::Au),
             [b'O', b'g', b'g', b'S', ..] => Some(Kind::Ogg),
             [b'f', b'L', b'a', b'C', ..] => Some(Kind::Flac),
-            // MPEG layer III: eleven set bits, any version, then the layer
-            [0xff, b, ..] if b & 0xe6 == 0xe2 => Some(Kind::Mp3),
+            // MPEG: eleven set bits, any version, then the layer, which is not 0
+            [0xff, b, ..] if b & 0xe0 == 0xe0 && b & 6 != 0 => Some(Kind::Mp3),
             _ => None,
         }
+    }
+}
+
+/// The name of a format, known by its first bytes, that holds sound and is not read.
+fn other(magic: &[u8]) -> Option<&'static str> {
+    match magic {
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => Some("an mp4 file (m4a)"),
+        [0x1a, 0x45, 0xdf, 0xa3, ..] => Some("a matroska or webm file"),
+        [0x30, 0x26, 0xb2, 0x75, 0x8e, 0x66, 0xcf, 0x11, ..] => Some("an asf file (wma)"),
+        [0xff, 0xf0 | 0xf1 | 0xf8 | 0xf9, ..] => Some("an aac stream"),
+        [b'c', b'a', b'f', b'f', ..] => Some("a core audio file (caf)"),
+        [b'M', b'A', b'C', b' ', ..] => Some("a monkey's audio file (ape)"),
+        [b'w', b'v', b'p', b'k', ..] => Some("a wavpack file"),
+        [b'M', b'P', b'+', ..] | [b'M', b'P', b'C', b'K', ..] => Some("a musepack file"),
+        [b'M', b'T', b'h', b'd', ..] => Some("a midi file"),
+        [b'#', b'!', b'A', b'M', b'R', ..] => Some("an amr file"),
+        [b'F', b'L', b'V', 1, ..] => Some("a flash video"),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'A', b'V', b'I', b' '] => Some("an avi file"),
+        [0, 0, 1, 0xba, ..] => Some("an mpeg program stream"),
+        [b'P', b'K', 3, 4, ..] => Some("a zip archive"),
+        _ => None,
     }
 }
 
@@ -206,7 +229,7 @@ fn decode_pcm(path: &Path, mut file: Section, pcm: &Pcm, mono: &mut Mono) -> Res
     mono.check(pcm.rate, pcm.channels.into())?;
     let mut parameters = AudioCodecParameters::new();
     parameters.for_codec(pcm.codec).with_sample_rate(pcm.rate).with_channels(Channels::Discrete(pcm.channels));
-    let mut decoder = make_decoder(path, &parameters, true)?;
+    let mut decoder = make_decoder(path, &parameters)?;
     let frame = u64::from(pcm.width) * u64::from(pcm.channels);
     let total = pcm.bytes / frame;
     let from = mono.from.min(total);
@@ -244,10 +267,7 @@ pub(super) fn decode_container(path: &Path, mut file: Section, mono: &mut Mono) 
         },
         None => return Err(Error::audio(path, "holds no audio stream")),
     };
-    let is_mp3 = parameters.codec == well_known::CODEC_ID_MP3;
-    // Without a header that counts an MP3's frames, symphonia guesses how many there are: nothing may be cut by a guess.
-    let counted = !is_mp3 || track.delay.is_some();
-    let mut decoder = make_decoder(path, &parameters, counted)?;
+    let mut decoder = make_decoder(path, &parameters)?;
     let mut sought = mono.part.start > 0 && {
         if let (Some(rate), Some(channels)) = (parameters.sample_rate, &parameters.channels) {
             mono.check(rate, channels.count())?;
@@ -269,7 +289,7 @@ pub(super) fn decode_container(path: &Path, mut file: Section, mono: &mut Mono) 
         let buffer = match decoder.decode(&packet) {
             Ok(buffer) if buffer.frames() == 0 => continue,
             Ok(buffer) => buffer,
-            // one bad packet is skipped, as players do: an mp3 cut from a stream starts with some
+            // one bad packet is skipped, as players do
             Err(fault @ Fault::DecodeError(_)) => {
                 damage = Some(fault);
                 continue;
@@ -289,15 +309,10 @@ pub(super) fn decode_container(path: &Path, mut file: Section, mono: &mut Mono) 
     if let (0, Some(fault)) = (mono.frames, damage) {
         return Err(undecodable(path, &fault));
     }
-    // FLAC says beforehand, and exactly, how much there is; an MP3 whose header counts its frames, nearly so
-    let slack = match parameters.codec {
-        well_known::CODEC_ID_FLAC => Some(0),
-        well_known::CODEC_ID_MP3 if counted => Some(MP3_SLACK),
-        _ => None,
-    };
-    if let (Some(slack), Some(said)) = (slack, track.num_frames)
+    // FLAC says beforehand, and exactly, how much there is
+    if let (well_known::CODEC_ID_FLAC, Some(said)) = (parameters.codec, track.num_frames)
         && !mono.is_done()
-        && said > mono.frames + slack
+        && said > mono.frames
     {
         let fault = format!("truncated: header says {said} samples, {} could be decoded", mono.frames);
         return Err(Error::audio(path, fault));
@@ -319,13 +334,9 @@ fn seek(path: &Path, format: &mut dyn FormatReader, track_id: u32, frame: u64) -
     sought.map(drop).map_err(|fault| undecodable(path, &fault))
 }
 
-pub(super) fn make_decoder(
-    path: &Path,
-    parameters: &AudioCodecParameters,
-    gapless: bool,
-) -> Result<Box<dyn AudioDecoder>> {
+pub(super) fn make_decoder(path: &Path, parameters: &AudioCodecParameters) -> Result<Box<dyn AudioDecoder>> {
     symphonia::default::get_codecs()
-        .make_audio_decoder(parameters, &AudioDecoderOptions::default().gapless(gapless))
+        .make_audio_decoder(parameters, &AudioDecoderOptions::default().gapless(true))
         .map_err(|fault| undecodable(path, &fault))
 }
 

@@ -41,6 +41,28 @@ pub(super) fn content(file: &mut File, length: u64, is_content: impl Fn(&[u8]) -
     Ok(bytes.range)
 }
 
+/// So many bytes are enough for [`length`].
+pub(super) const LONGEST_START: usize = ID3V1 as usize;
+
+/// The length of the tag that starts with `bytes`, whatever follows it; `None` without one.
+pub(super) fn length(bytes: &[u8]) -> Option<u64> {
+    if let &[b'I', b'D', b'3', 2..=4, _, flags, a, b, c, d, ..] = bytes
+        && [a, b, c, d].iter().all(|&byte| byte < 0x80)
+    {
+        return Some(ID3V2 + with_bits(7, [a, b, c, d]) + if flags & 0x10 != 0 { ID3V2 } else { 0 });
+    }
+    let ape = bytes.first_chunk::<32>().and_then(Ape::of);
+    if let Some(ape) = ape.filter(|ape| ape.is_header) {
+        return Some(APE + ape.size);
+    }
+    bytes.first_chunk::<128>().filter(|tag| is_id3v1(tag)).map(|_| ID3V1)
+}
+
+/// The number whose digits of `bits` bits are the bytes of `size`.
+fn with_bits(bits: u32, size: [u8; 4]) -> u64 {
+    size.iter().fold(0, |sum, &byte| (sum << bits) | u64::from(byte))
+}
+
 /// A file and the range of it that is not known to be tags.
 struct Bytes<'a> {
     file: &'a mut File,
@@ -72,9 +94,7 @@ impl Bytes<'_> {
 fn front(bytes: &mut Bytes, is_content: &impl Fn(&[u8]) -> bool) -> io::Result<Option<u64>> {
     let start = bytes.range.start;
     if let Some(head) = bytes.at::<10>(start)?
-        && let [b'I', b'D', b'3', version, revision, flags, size @ ..] = head
-        && version < 0xff
-        && revision < 0xff
+        && let [b'I', b'D', b'3', 2..=4, _, flags, size @ ..] = head
     {
         return id3v2_end(bytes, flags, size, is_content).map(Some);
     }
@@ -92,7 +112,7 @@ fn front(bytes: &mut Bytes, is_content: &impl Fn(&[u8]) -> bool) -> io::Result<O
 /// The size is stored with 7 bits per byte. Some programs store 8 bits, or count the header as well. Where the bytes at
 /// the end of the tag are not the start of anything, the other readings of the size are tried.
 fn id3v2_end(bytes: &mut Bytes, flags: u8, size: [u8; 4], is_content: &impl Fn(&[u8]) -> bool) -> io::Result<u64> {
-    let [seven, eight] = [7, 8].map(|bits| size.iter().fold(0u64, |sum, &byte| (sum << bits) | u64::from(byte)));
+    let [seven, eight] = [7, 8].map(|bits| with_bits(bits, size));
     let (start, end) = (bytes.range.start, bytes.range.end);
     let footer = if flags & 0x10 != 0 { ID3V2 } else { 0 };
     let after = |size: u64| start + ID3V2 + size + footer;
@@ -143,7 +163,7 @@ fn back(bytes: &mut Bytes) -> io::Result<Option<u64>> {
         return Ok(start.filter(|&start| start >= bytes.range.start));
     }
     if let Some([b'3', b'D', b'I', _, _, _, size @ ..]) = bytes.before_end::<10>(0)? {
-        let size = size.iter().fold(0, |sum, &byte| (sum << 7) | u64::from(byte & 0x7f));
+        let size = with_bits(7, size.map(|byte| byte & 0x7f));
         let start = end.saturating_sub(size + 2 * ID3V2);
         return Ok(bytes.at::<3>(start)?.is_some_and(|word| &word == b"ID3").then_some(start));
     }
