@@ -229,12 +229,7 @@ fn au_of_every_encoding_comes_back() {
 
 #[test]
 fn compressed_files_decode_to_what_was_encoded() {
-    let expected: Vec<f32> = (0..11_025)
-        .map(|n| {
-            let t = f64::from(n) / 22_050.0;
-            (0.5 * (TAU * 440.0 * t).sin() * (TAU * t).sin()) as f32
-        })
-        .collect();
+    let expected = beats(11_025);
     // flac and aiff: one 16-bit step; the lossy ones: what their encoders leave
     let files = [
         ("sound.flac", 3.1e-5),
@@ -339,6 +334,234 @@ fn the_spectrogram_of_a_file_is_that_of_its_samples() {
     let loud = wav(&folder, spec(1, SAMPLE_RATE, 32, SampleFormat::Float), &[f32::MAX; 600]);
     let error = Features::of_file(&loud, &front_end, Part::default()).unwrap_err().one_line();
     assert!(error.ends_with("too loud: its spectrogram overflows; full scale is 1"), "{error}");
+}
+
+// ---- MP3 files, and tags around files ----
+
+/// The frames of an MP3 that starts with one, each with the bytes to the next.
+fn frames(mp3: &[u8]) -> Vec<Vec<u8>> {
+    let starts = |at: usize| mp3[at..].starts_with(&mp3[..2]) && at + 4 <= mp3.len();
+    let starts: Vec<usize> = (0..mp3.len()).filter(|&at| starts(at)).chain([mp3.len()]).collect();
+    starts.windows(2).map(|pair| mp3[pair[0]..pair[1]].to_vec()).collect()
+}
+
+/// The samples of an MP3 and what was said of it.
+fn heard(bytes: &[u8]) -> (Vec<f32>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut samples = Vec::new();
+    let notes = stream(&write(&folder, "a.mp3", bytes), Part::default(), &mut |block| {
+        samples.extend_from_slice(block);
+        Ok(())
+    });
+    (samples, notes.unwrap())
+}
+
+fn read(name: &str) -> Vec<u8> {
+    std::fs::read(golden(name)).unwrap()
+}
+
+/// An ID3v2.3 tag of one picture.
+fn id3v2(picture: &[u8]) -> Vec<u8> {
+    let mut body = [b"APIC", &(picture.len() as u32).to_be_bytes()[..], &[0, 0], picture].concat();
+    body.resize(body.len() + 700, 0);
+    let size = [21, 14, 7, 0].map(|shift| (body.len() >> shift) as u8 & 0x7f);
+    [b"ID3\x03\0\0", &size[..], &body].concat()
+}
+
+/// An APEv2 tag without a header, and an ID3v1 tag.
+fn tags_behind(picture: &[u8]) -> Vec<u8> {
+    let item = [&(picture.len() as u32).to_le_bytes()[..], &[2, 0, 0, 0], b"Cover\0", picture].concat();
+    let numbers = [2_000, item.len() as u32 + 32, 1, 0].map(u32::to_le_bytes).concat();
+    let mut id3v1 = b"TAGA title".to_vec();
+    id3v1.resize(128, 0);
+    [&item, &b"APETAGEX"[..], &numbers, &[0; 8], &id3v1].concat()
+}
+
+#[test]
+fn a_picture_in_a_tag_is_no_sound() {
+    // the picture is an MP3, of 13 kB and of 2 MB
+    for picture in [read("long.mp3"), read("long.mp3").repeat(160)] {
+        for name in ["sound.mp3", "long.mp3", "sound.flac", "sound.ogg", "sound.aiff", "sound_adpcm.wav"] {
+            let (bare, tagged) = (read(name), [id3v2(&picture), id3v2(b"x"), read(name)].concat());
+            let (samples, notes) = heard(&bare);
+            assert!(notes.is_empty(), "{name}: {notes:?}");
+            assert!(heard(&tagged) == (samples.clone(), vec![]), "{name} behind tags");
+            assert!(heard(&[tagged, tags_behind(&picture)].concat()) == (samples, vec![]), "{name} between tags");
+        }
+        // without a header that counts its frames
+        let bare = frames(&read("long.mp3"))[1..].concat();
+        assert!(heard(&[&bare[..], &tags_behind(&picture)].concat()) == heard(&bare));
+    }
+    assert!(fault("tags.mp3", &[id3v2(b"x"), tags_behind(b"y")].concat()).contains("holds tags and no sound"));
+}
+
+/// `0.5 sin(2 pi 440 t) sin(2 pi t)` at 22,050 Hz: what the golden sounds were made of.
+fn beats(length: usize) -> Vec<f32> {
+    let seconds = (0..length).map(|n| n as f64 / f64::from(SAMPLE_RATE));
+    seconds.map(|t| (0.5 * (TAU * 440.0 * t).sin() * (TAU * t).sin()) as f32).collect()
+}
+
+#[test]
+fn joined_mp3s_are_decoded_to_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let counted = read("long.mp3");
+    let uncounted = frames(&counted)[1..].concat();
+    let sound = beats(66_150);
+    let alone = heard(&uncounted).0.len();
+    // (parts, where each starts in the result, its length)
+    let tagged = [&tags_behind(b"x")[140..], &id3v2(&counted), &counted].concat();
+    for (parts, starts, length) in [
+        (vec![&counted, &counted], vec![0, 66_150], 2 * 66_150),
+        (vec![&counted, &counted, &counted], vec![0, 66_150, 2 * 66_150], 3 * 66_150),
+        (vec![&counted, &tagged], vec![0, 66_150], 2 * 66_150),
+        (vec![&uncounted, &counted], vec![alone], alone + 66_150),
+        (vec![&counted, &uncounted], vec![0], 66_150 + alone),
+    ] {
+        let bytes: Vec<u8> = parts.into_iter().flatten().copied().collect();
+        let (samples, notes) = heard(&bytes);
+        assert!(samples.len().abs_diff(length) <= 1, "{} of {length}", samples.len());
+        assert!(notes[0].starts_with("joins "), "{notes:?}");
+        for start in starts {
+            // the middle of each part: a sample more or less comes of rounding to the other rate
+            let inner = 2_000..64_000;
+            let error = largest_difference(&samples[start + inner.start..start + inner.end], &sound[inner]);
+            assert!(error < 0.06, "off by {error} from {start} on");
+        }
+        let path = write(&folder, "joined.mp3", &bytes);
+        for from in [70_000, 120_000] {
+            assert!(part(&path, from, Some(5_000)).unwrap() == samples[from as usize..][..5_000]);
+        }
+    }
+    for (one, two) in [("long.mp3", "sound.mp3"), ("sound.mp3", "long.mp3"), ("crc.mp3", "sound.mp3")] {
+        let line = fault("other.mp3", &[read(one), read(two)].concat());
+        assert!(line.contains("its sample rate or its number of channels changes"), "{line}");
+    }
+    // a count that is not true
+    let mut frames = frames(&counted);
+    let count = frames[0].windows(4).position(|word| word == b"Xing").unwrap() + 8;
+    frames[0][count..count + 4].copy_from_slice(&60u32.to_be_bytes());
+    let (samples, notes) = heard(&frames.concat());
+    assert_eq!(notes, ["its header counts 60 frames, but there are 85: all are decoded"]);
+    assert!(samples.len() >= 66_150);
+}
+
+#[test]
+fn damaged_frames_are_silent_or_refused() {
+    let whole = decode(&golden("long.mp3")).unwrap();
+    let good = frames(&read("long.mp3"));
+    let spoil = |frame: &mut Vec<u8>, how: u32| {
+        let noise = |at: usize| pcg(77 * how + at as u32) as u8;
+        match how {
+            // impossible side information
+            0 => frame[4..21].fill(0xff),
+            // the header as well
+            1 => frame.fill(0),
+            2 => (0..frame.len()).for_each(|at| frame[at] = noise(at)),
+            // all but the header
+            _ => (4..frame.len()).for_each(|at| frame[at] = noise(at)),
+        }
+    };
+    for how in 0..9 {
+        for counted in [true, false] {
+            let mut bad = good.clone();
+            (40..42).for_each(|number| spoil(&mut bad[number], how));
+            let clean = heard(&good[usize::from(!counted)..].concat()).0;
+            let (samples, notes) = heard(&bad[usize::from(!counted)..].concat());
+            assert_eq!(samples.len(), clean.len());
+            assert!(notes.len() == 1 && notes[0].starts_with("2 of 85 frames are damaged: "), "{how}: {notes:?}");
+            // 1,152 samples at 32 kHz are 794: the frames around 40 and those that need their data differ, the others do not
+            let near = 36 * 794..51 * 794;
+            let far = (0..samples.len()).filter(|at| !near.contains(at));
+            assert!(far.clone().all(|at| (samples[at] - clean[at]).abs() < 1e-4), "{how}");
+            assert!(samples.iter().all(|x| x.abs() < 0.6), "{how}");
+            // and they are silent
+            assert!(samples[41 * 794..41 * 794 + 400].iter().all(|x| x.abs() < 1e-3), "{how}");
+        }
+        let mut bad = good.clone();
+        (30..60).step_by(3).for_each(|number| spoil(&mut bad[number], how));
+        let line = fault("bad.mp3", &bad.concat());
+        assert!(line.contains("damaged: ") && line.ends_with(" of its 85 frames cannot be decoded"), "{how}: {line}");
+    }
+    assert_eq!(whole.len(), 66_150);
+}
+
+#[test]
+fn an_mp3_with_checksums_is_what_mpg123_says() {
+    let expected = npyz::NpyFile::new(std::fs::File::open(golden("crc.npy")).unwrap()).unwrap();
+    let expected = expected.into_vec::<f32>().unwrap();
+    let error = largest_difference(&decode(&golden("crc.mp3")).unwrap(), &expected);
+    assert!(error < 1e-5, "off by {error}");
+    // a gain that is one step higher: nothing but the checksum shows it
+    let mut frames = frames(&read("crc.mp3"));
+    frames[12][11] ^= 0x08;
+    let (samples, notes) = heard(&frames.concat());
+    assert_eq!(samples.len(), expected.len());
+    assert!(notes.len() == 1 && notes[0].starts_with("1 of 18 frames is damaged: "), "{notes:?}");
+}
+
+#[test]
+fn an_mp3_cut_out_of_another_is_sought_by_its_own_frames() {
+    let folder = tempfile::tempdir().unwrap();
+    let frames = frames(&read("long.mp3"));
+    let whole = heard(&frames[1..].concat()).0;
+    let path = write(&folder, "cut.mp3", &frames[31..].concat());
+    let cut = decode(&path).unwrap();
+    // the first frames need data that are not there; 30 frames of 1,152 samples at 32 kHz are 23,814
+    let error = largest_difference(&cut[4_000..], &whole[23_814 + 4_000..]);
+    assert!(error < 1e-4, "off by {error}");
+    for from in [0, 9_000, 30_000] {
+        assert!(part(&path, from, Some(4_000)).unwrap() == cut[from as usize..][..4_000], "from {from}");
+    }
+    let twice = write(&folder, "long.mp3", &frames[1..].concat().repeat(30));
+    let all = decode(&twice).unwrap();
+    for from in [500_000, 1_700_000] {
+        assert!(part(&twice, from, Some(4_000)).unwrap() == all[from as usize..][..4_000], "from {from}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_frames_are_left_out_and_said() {
+    let (bare, rest) = (read("long.mp3"), (0..3_000).map(|i| pcg(i) as u8).collect::<Vec<u8>>());
+    let expected = decode(&golden("long.mp3")).unwrap();
+    for (bytes, said) in [
+        ([&rest[..], &bare].concat(), "its first 3000 of 16176 bytes are no sound: left out"),
+        ([&[0; 3_000][..], &bare].concat(), "its first 3000 of 16176 bytes are no sound: left out"),
+        ([&bare[..], &rest].concat(), "its last 3000 bytes are no whole frame: left out"),
+        ([&bare[..], &[0; 3_000]].concat(), "its last 3000 bytes are no whole frame: left out"),
+    ] {
+        let (samples, notes) = heard(&bytes);
+        assert!(samples == expected && notes == [said], "{notes:?}");
+    }
+    // in a wav
+    let (samples, notes) = heard(&wav_bytes(0x55, 32_000, 0, bare.len() as u32, &bare));
+    assert!(samples == expected && notes.is_empty(), "{notes:?}");
+    // without its last bytes, and without a count
+    let uncounted = frames(&bare)[1..].concat();
+    let (_, notes) = heard(&uncounted[..uncounted.len() - 20]);
+    assert_eq!(notes, ["its last 124 bytes are no whole frame: left out"]);
+}
+
+#[test]
+fn what_is_not_read_is_named() {
+    let many = |header: [u8; 4], length: usize| {
+        let mut frame = header.to_vec();
+        frame.resize(length, 0);
+        frame.repeat(9)
+    };
+    for (bytes, words) in [
+        // 192 kbit/s at 48 kHz; 128 kbit/s at 44.1 kHz, in layer I
+        (many([0xff, 0xfd, 0xa4, 0x00], 576), "MPEG audio of layer 2 (mp2), which is not supported"),
+        (many([0xff, 0xff, 0x40, 0x00], 136), "MPEG audio of layer 1 (mp1), which is not supported"),
+        (many([0xff, 0xfb, 0x00, 0x64], 417), "an mp3 of free format, which is not supported"),
+        (many([0xff, 0xf1, 0x50, 0x80], 300), "an aac stream, which is not supported"),
+        (b"\0\0\0\x20ftypM4A \0\0\0\0".to_vec(), "an mp4 file (m4a), which is not supported"),
+        (b"\xff\xfeU\0T\0F\0-\x001\x006\0".repeat(99), "not an audio file that can be read"),
+        (vec![0xff; 9_000], "not an audio file that can be read"),
+        (vec![0; 9_000], "not an audio file that can be read"),
+    ] {
+        let line = fault("other.mp3", &bytes);
+        assert!(line.contains(words), "{line}: expected {words:?}");
+    }
 }
 
 // ---- files that are not ----
