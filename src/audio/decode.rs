@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 
 use symphonia::core::audio::{Channels, GenericAudioBufferRef};
@@ -141,7 +142,7 @@ pub fn stream(path: &Path, part: Part, sink: &mut dyn FnMut(&[f32]) -> Result<()
             pcm::check_aiff(path, &mut file, length)?;
             decode_container(path, file, &mut mono)?;
         }
-        Kind::Ogg => ogg::decode(path, file, length, &mut mono)?,
+        Kind::Ogg => ogg::decode(path, file, &mut mono)?,
         Kind::Flac => flac::decode(path, file, &mut mono)?,
         Kind::Mp3 => mp3::decode(path, file, &mut mono)?,
     }
@@ -403,6 +404,21 @@ impl<'a> Mono<'a> {
         self.frames = frame;
     }
 
+    /// True if the part depends on one of the next `frames` frames.
+    pub(super) fn needs(&self, frames: u64) -> bool {
+        frames > 0 && self.frames.saturating_add(frames) > self.from && !self.is_done()
+    }
+
+    /// Counts `frames` frames that are not needed.
+    pub(super) fn skip(&mut self, frames: u64) {
+        self.frames = self.frames.saturating_add(frames);
+    }
+
+    /// Sample rate in Hz and number of channels, once known.
+    pub(super) fn format(&self) -> Option<(u32, usize)> {
+        self.format
+    }
+
     /// Passes on a decoded packet.
     pub(super) fn push(&mut self, buffer: &GenericAudioBufferRef) -> Result<()> {
         let channels = buffer.spec().channels().count();
@@ -413,6 +429,16 @@ impl<'a> Mono<'a> {
         let scale = 1.0 / channels as f32;
         let needed = self.interleaved.chunks_exact(channels).skip(unneeded);
         self.mixed.extend(needed.map(|frame| frame.iter().sum::<f32>() * scale));
+        self.resample()
+    }
+
+    /// Passes on the samples `part` of decoded channels, `[channel][sample]`. The format must have been checked.
+    pub(super) fn push_planar(&mut self, channels: &[Vec<f32>], part: Range<usize>) -> Result<()> {
+        let Some(unneeded) = self.advance(part.len()) else { return Ok(()) };
+        let scale = 1.0 / channels.len() as f32;
+        let sum = |sample: usize| channels.iter().map(|channel| channel[sample]).sum::<f32>();
+        self.mixed.clear();
+        self.mixed.extend((part.start + unneeded..part.end).map(|sample| sum(sample) * scale));
         self.resample()
     }
 

@@ -21,6 +21,7 @@ mod resample;
 mod section;
 mod stft;
 mod tags;
+mod vorbis;
 pub mod wav;
 
 use serde::{Deserialize, Serialize};
