@@ -34,6 +34,12 @@ const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 /// Channels that are believed.
 const CHANNELS: std::ops::RangeInclusive<usize> = 1..=64;
 
+/// The longest gap that becomes silence, s.
+const LONGEST_GAP: u64 = 10;
+
+/// Bytes at the start of a file of unknown format in which pages of a damaged Ogg file are looked for.
+const UNKNOWN_START: u64 = 1 << 17;
+
 /// Frames of PCM decoded at a time.
 const PCM_FRAMES: u64 = 4096;
 
@@ -125,7 +131,11 @@ pub fn stream(path: &Path, part: Part, sink: &mut dyn FnMut(&[f32]) -> Result<()
     let mut magic = Vec::with_capacity(12);
     Read::by_ref(&mut file).take(12).read_to_end(&mut magic).map_err(Error::io("cannot read", path))?;
     let mut mono = Mono::new(path, part, sink);
-    match Kind::known(&magic).ok_or_else(|| not_audio(path))? {
+    let Some(kind) = Kind::known(&magic) else {
+        let start = (&mut file).take(UNKNOWN_START);
+        return Err(ogg::damaged_start(path, start).unwrap_or_else(|| not_audio(path)));
+    };
+    match kind {
         Kind::Wav => match pcm::wav(path, &mut file, length)? {
             Wav::Pcm(pcm) => decode_pcm(path, file, &pcm, &mut mono)?,
             Wav::Mp3 { start, bytes } => {
@@ -443,7 +453,16 @@ impl<'a> Mono<'a> {
     }
 
     /// Passes on `frames` frames of silence in the place of sound that cannot be decoded.
+    ///
+    /// # Errors
+    /// A gap that no file may have; those of the sink.
     pub(super) fn silence(&mut self, frames: u64) -> Result<()> {
+        let rate = self.format.map_or(SAMPLE_RATE, |(rate, _)| rate);
+        if frames > LONGEST_GAP * u64::from(rate) {
+            let seconds = |frames: u64| frames as f64 / f64::from(rate);
+            let (at, gap) = (seconds(self.frames), seconds(frames));
+            return Err(self.fault(format!("damaged: after {at:.2} s, {gap:.2} s of sound are missing")));
+        }
         let mut left = frames;
         while left > 0 && !self.is_done() {
             let block = left.min(PCM_FRAMES);
@@ -453,6 +472,7 @@ impl<'a> Mono<'a> {
             self.mixed.resize(block as usize - unneeded, 0.0);
             self.resample()?;
         }
+        self.skip(left);
         Ok(())
     }
 

@@ -38,16 +38,23 @@ const TRIES: usize = 16;
 /// # Errors
 /// A file with damaged headers, with more damage than [`is_bridgeable`], or with fewer samples than its header says.
 pub(super) fn decode(path: &Path, mut file: Section, mono: &mut Mono) -> Result<()> {
-    let info = file.rewind().and_then(|()| Info::read(&mut file)).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => Error::audio(path, "the headers of the flac file are damaged"),
+    file.rewind().map_err(Error::io("cannot read", path))?;
+    decode_stream(path, file, mono)
+}
+
+/// Decodes a FLAC stream into `mono`; see [`decode`].
+pub(super) fn decode_stream(path: &Path, mut file: impl Read, mono: &mut Mono) -> Result<()> {
+    let fault = |error: io::Error| match error.kind() {
+        io::ErrorKind::InvalidData => Error::audio(path, "the headers of the flac stream are damaged"),
         io::ErrorKind::UnexpectedEof => truncated(path),
         _ => Error::io("cannot read", path)(error),
-    })?;
+    };
+    let info = Info::read(&mut file).map_err(fault)?;
     mono.check(info.rate, info.channels)?;
     let mut frames = Frames { file, info, bytes: Vec::new(), at: 0, is_at_end: false, rest: Vec::new() };
     let mut track = Track::default();
     let mut decoder = make_decoder(path, &frames.info.parameters(), true)?;
-    while let Some(frame) = frames.next(decoder.as_mut()).map_err(Error::io("cannot read", path))? {
+    while let Some(frame) = frames.next(decoder.as_mut()).map_err(fault)? {
         let bytes = &frames.bytes[frames.at - frame.length..frames.at];
         if !frame.header.fits(&frames.info) {
             return Err(Error::audio(path, "sample rate, channels or bits change within the file"));
@@ -210,8 +217,8 @@ struct Frame {
 }
 
 /// Reads the whole frames of a file, and skips all other bytes.
-struct Frames {
-    file: Section,
+struct Frames<R> {
+    file: R,
     info: Info,
     bytes: Vec<u8>,
     at: usize,
@@ -220,7 +227,7 @@ struct Frames {
     rest: Vec<u8>,
 }
 
-impl Frames {
+impl<R: Read> Frames<R> {
     /// The next frame, whose last byte is the one before `self.at`.
     fn next(&mut self, decoder: &mut dyn AudioDecoder) -> io::Result<Option<Frame>> {
         let mut skipped = 0;
@@ -338,7 +345,7 @@ impl Track {
     }
 
     /// Judges the file after its last frame.
-    fn finish(self, path: &Path, frames: &Frames, mono: &mut Mono) -> Result<()> {
+    fn finish(self, path: &Path, frames: &Frames<impl Read>, mono: &mut Mono) -> Result<()> {
         let (said, there) = (frames.info.samples, mono.frames);
         let rest = &frames.rest[..];
         let is_cut = said > there && (self.first == 0 || said < self.first.saturating_add(there));

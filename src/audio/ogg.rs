@@ -12,6 +12,7 @@ use symphonia::core::checksum::Crc32;
 use symphonia::core::io::Monitor;
 
 use super::decode::{Mono, is_bridgeable};
+use super::flac;
 use super::section::Section;
 use super::vorbis::{Block, Vorbis};
 use crate::error::{Error, Result};
@@ -25,13 +26,27 @@ const LONGEST: usize = HEAD + 255 + 255 * 255;
 /// Bytes of packets that wait for the position of a page. A page without a position is followed by one with a position.
 const WAITING: usize = 1 << 24;
 
-/// Decodes the Ogg Vorbis file `file` into `mono`.
+/// Decodes the Ogg file `file` into `mono`: its Vorbis stream or, if it has none, its FLAC stream.
 ///
 /// # Errors
 /// A file without Vorbis sound, with damaged headers, with more damage than [`is_bridgeable`], or without its last page.
 pub(super) fn decode(path: &Path, mut file: Section, mono: &mut Mono) -> Result<()> {
     file.rewind().map_err(Error::io("cannot read", path))?;
+    let mut codecs = Vec::new();
+    let mut pages = Pages::new(&mut file);
+    while let Some(page) = pages.next().map_err(Error::io("cannot read", path))?.filter(Page::is_first) {
+        codecs.extend(codec(&page.body));
+    }
+    file.rewind().map_err(Error::io("cannot read", path))?;
     let mut pages = Pages::new(file);
+    if codecs.contains(&"FLAC") && !codecs.contains(&"Vorbis") {
+        let (packets, bytes) = (Packets::default(), Vec::new());
+        return flac::decode_stream(
+            path,
+            OggFlac { pages, serial: None, packets, bytes, at: 0, is_finished: false },
+            mono,
+        );
+    }
     let mut chain = Chain::default();
     while let Some(page) = pages.next().map_err(Error::io("cannot read", path))? {
         chain.page(path, &page, mono)?;
@@ -39,9 +54,19 @@ pub(super) fn decode(path: &Path, mut file: Section, mono: &mut Mono) -> Result<
     chain.finish(path, mono)
 }
 
-/// True if a whole page is among the first bytes of a file, although the file does not start with one.
-pub(super) fn is_damaged_start(start: &[u8]) -> bool {
-    matches!(Pages::new(start).next(), Ok(Some(_)))
+/// What is wrong with a file that does not start as an Ogg file but has a page near its start; `None` if it has none.
+pub(super) fn damaged_start(path: &Path, start: impl Read) -> Option<Error> {
+    let page = Pages::new(start).next().ok()??;
+    Some(if page.is_first() {
+        Error::audio(path, "other bytes stand before the first page of the ogg file: remove them")
+    } else {
+        headless(path)
+    })
+}
+
+/// The first page of a stream has a header, without which nothing can be decoded.
+fn headless(path: &Path) -> Error {
+    Error::audio(path, "the first page of the ogg file is damaged or missing: get the file again")
 }
 
 /// One page.
@@ -150,6 +175,8 @@ struct Chain {
     others: Vec<&'static str>,
     /// The streams whose first page was read.
     serials: HashSet<u32>,
+    /// True after the first page of a stream.
+    is_in_group: bool,
     damage: Damage,
 }
 
@@ -164,14 +191,14 @@ struct Damage {
 
 impl Chain {
     fn page(&mut self, path: &Path, page: &Page, mono: &mut Mono) -> Result<()> {
+        let was_in_group = std::mem::replace(&mut self.is_in_group, page.is_first());
         if page.is_first() {
             self.serials.insert(page.serial);
-            let Some(codec) = codec(&page.body) else { return Ok(()) };
             // the streams of a group all begin before the first of them goes on
-            if self.link.as_ref().is_some_and(|link| link.vorbis.is_some()) {
-                self.end_link(path)?;
-                self.others.clear();
+            if !was_in_group {
+                self.end_group(path)?;
             }
+            let Some(codec) = codec(&page.body) else { return Ok(()) };
             if codec != "Vorbis" {
                 self.others.push(codec);
             } else if self.link.is_some() {
@@ -182,30 +209,33 @@ impl Chain {
         }
         match &mut self.link {
             Some(link) if link.serial == page.serial => link.page(path, page, mono, &mut self.damage),
-            _ if !self.serials.contains(&page.serial) => Err(damaged_start(path)),
+            _ if !self.serials.contains(&page.serial) => Err(headless(path)),
             _ => Ok(()),
         }
     }
 
-    fn end_link(&mut self, path: &Path) -> Result<()> {
-        self.link.take().map_or(Ok(()), |link| link.finish(path))
+    /// Judges the streams that were read side by side.
+    fn end_group(&mut self, path: &Path) -> Result<()> {
+        let codecs = std::mem::take(&mut self.others);
+        match self.link.take() {
+            Some(link) => link.finish(path),
+            None if codecs.is_empty() => Ok(()),
+            None => {
+                let codecs = codecs.join(" and ");
+                Err(Error::audio(
+                    path,
+                    format!("an Ogg file with {codecs} inside is not supported: convert it to FLAC or WAV"),
+                ))
+            }
+        }
     }
 
     /// Judges the file after its last page.
     fn finish(mut self, path: &Path, mono: &mut Mono) -> Result<()> {
-        if self.link.is_none() {
-            return Err(match &self.others[..] {
-                [] => damaged_start(path),
-                codecs => {
-                    let codecs = codecs.join(" and ");
-                    Error::audio(
-                        path,
-                        format!("an Ogg file with {codecs} inside is not supported: convert it to FLAC or WAV"),
-                    )
-                }
-            });
+        if self.link.is_none() && self.others.is_empty() {
+            return Err(headless(path));
         }
-        self.end_link(path)?;
+        self.end_group(path)?;
         let Damage { pages, samples, packet } = self.damage;
         if samples == 0 {
             return Ok(());
@@ -223,14 +253,6 @@ impl Chain {
         mono.note(format!("{pages} damaged or missing: {lost:.2} s of silence replace the lost sound"));
         Ok(())
     }
-}
-
-/// The first page of a stream has its header, which nothing else replaces.
-pub(super) fn damaged_start(path: &Path) -> Error {
-    Error::audio(
-        path,
-        "the first page of the ogg file is damaged or missing: without its header nothing can be decoded",
-    )
 }
 
 /// The codec of a stream that starts with `packet`, or `None` if the stream is no sound or picture.
@@ -255,13 +277,83 @@ fn codec(packet: &[u8]) -> Option<&'static str> {
     Some(CODECS.iter().find(|(start, _)| packet.starts_with(start)).map_or("an unknown codec", |(_, name)| name))
 }
 
+/// Joins the parts of packets that go on from page to page.
+#[derive(Default)]
+struct Packets {
+    /// The start of a packet that goes on in the next page.
+    unfinished: Option<Vec<u8>>,
+}
+
+impl Packets {
+    /// The packets that are complete with `page`, and whether one is lost since its other part is not there.
+    fn of(&mut self, page: &Page) -> (Vec<Vec<u8>>, bool) {
+        let begun = self.unfinished.take();
+        let is_broken = begun.is_some() != page.continues();
+        let mut packet = if page.continues() { begun } else { Some(Vec::new()) };
+        let (mut packets, mut at) = (Vec::new(), 0);
+        for &length in &page.lengths {
+            let end = at + usize::from(length);
+            if let Some(packet) = &mut packet {
+                packet.extend_from_slice(&page.body[at..end]);
+            }
+            at = end;
+            if length < 255 {
+                packets.extend(packet.replace(Vec::new()));
+            }
+        }
+        if page.lengths.last() == Some(&255) {
+            self.unfinished = packet;
+        }
+        (packets, is_broken)
+    }
+}
+
+/// The FLAC stream inside an Ogg file, as if it were a file of its own.
+struct OggFlac<R> {
+    pages: Pages<R>,
+    /// The stream's serial number, once its first page was read.
+    serial: Option<u32>,
+    packets: Packets,
+    bytes: Vec<u8>,
+    at: usize,
+    is_finished: bool,
+}
+
+impl<R: Read> Read for OggFlac<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.bytes.len() {
+            self.bytes.clear();
+            self.at = 0;
+            let Some(page) = self.pages.next()? else {
+                // a stream without its last page was cut
+                return if self.is_finished { Ok(0) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            };
+            if page.is_first() && codec(&page.body) == Some("FLAC") {
+                self.serial = Some(page.serial);
+            }
+            if self.serial != Some(page.serial) {
+                continue;
+            }
+            self.is_finished = page.is_last();
+            for packet in self.packets.of(&page).0 {
+                // 9 bytes of the first packet are Ogg's, the others are those of a FLAC file
+                self.bytes
+                    .extend_from_slice(packet.get(9..).filter(|_| packet.starts_with(b"\x7fFLAC")).unwrap_or(&packet));
+            }
+        }
+        let count = buffer.len().min(self.bytes.len() - self.at);
+        buffer[..count].copy_from_slice(&self.bytes[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
 /// One Vorbis stream, from its first page to its last.
 struct Link {
     serial: u32,
     /// Number and checksum of the page before.
     before: Option<(u32, u32)>,
-    /// The start of a packet that goes on in the next page.
-    unfinished: Option<Vec<u8>>,
+    packets: Packets,
     headers: Vec<Vec<u8>>,
     vorbis: Option<Vorbis>,
     /// Samples of the block before.
@@ -283,7 +375,7 @@ impl Link {
         Link {
             serial: first.serial,
             before: None,
-            unfinished: None,
+            packets: Packets::default(),
             headers: Vec::new(),
             vorbis: None,
             block: None,
@@ -303,9 +395,9 @@ impl Link {
         }
         let missing = before.map_or(0, |(number, _)| page.number.wrapping_sub(number).wrapping_sub(1));
         if missing != 0 {
-            self.unfinished = None;
+            self.packets = Packets::default();
         }
-        let (packets, is_broken) = self.packets(page);
+        let (packets, is_broken) = self.packets.of(page);
         let mut packets = packets.into_iter();
         if self.vorbis.is_none() {
             if missing != 0 || is_broken {
@@ -328,28 +420,6 @@ impl Link {
             self.open_hole(mono, damage)?;
         }
         self.place(path, page, packets, mono, damage)
-    }
-
-    /// The packets that are complete with `page`, and whether one is lost since its other part is not there.
-    fn packets(&mut self, page: &Page) -> (Vec<Vec<u8>>, bool) {
-        let begun = self.unfinished.take();
-        let is_broken = begun.is_some() != page.continues();
-        let mut packet = if page.continues() { begun } else { Some(Vec::new()) };
-        let (mut packets, mut at) = (Vec::new(), 0);
-        for &length in &page.lengths {
-            let end = at + usize::from(length);
-            if let Some(packet) = &mut packet {
-                packet.extend_from_slice(&page.body[at..end]);
-            }
-            at = end;
-            if length < 255 {
-                packets.extend(packet.replace(Vec::new()));
-            }
-        }
-        if page.lengths.last() == Some(&255) {
-            self.unfinished = packet;
-        }
-        (packets, is_broken)
     }
 
     /// Whether sound is missing before `page`: by its position or, if it has none, by its number.
@@ -412,7 +482,8 @@ impl Link {
     ) -> Result<()> {
         self.waiting_bytes += packets.iter().map(|packet| packet.len() + size_of::<Vec<u8>>()).sum::<usize>();
         self.waiting.extend(packets);
-        let known = (page.position >= 0).then_some(page.position);
+        // the position of a page without sound, such as the last page of headers, tells nothing
+        let known = (page.position >= 0 && !self.waiting.is_empty()).then_some(page.position);
         if known.is_none() && self.position.is_none() && !page.is_last() {
             return if self.waiting_bytes <= WAITING {
                 Ok(())
@@ -424,6 +495,8 @@ impl Link {
         self.waiting_bytes = 0;
         let samples = self.samples(&packets);
         let before = |end: i64| end.saturating_sub_unsigned(samples);
+        // encoders cut off a part of one packet; other decoders never cut more
+        let last = samples - self.samples(&packets[..packets.len().saturating_sub(1)]);
         let (mut trim_start, mut start) = (0, 0);
         match (self.position, self.lost_at.take(), known) {
             (Some(position), ..) => start = position,
@@ -438,13 +511,13 @@ impl Link {
             (None, None, Some(end)) if page.is_last() => start = before(end).max(0),
             (None, None, Some(end)) => {
                 start = before(end);
-                trim_start = 0i64.saturating_sub(start).max(0) as u64;
+                trim_start = last.min(0i64.saturating_sub(start).max(0) as u64);
             }
             (None, None, None) => {}
         }
         let end = start.saturating_add_unsigned(samples);
-        let trim_end = known.filter(|_| page.is_last()).map_or(0, |known| end.saturating_sub(known).max(0) as u64);
-        let wanted = trim_start.min(samples)..samples.saturating_sub(trim_end);
+        let beyond = known.filter(|_| page.is_last()).map_or(0, |known| end.saturating_sub(known).max(0) as u64);
+        let wanted = trim_start.min(samples)..samples - beyond.min(last);
         self.position = Some(known.unwrap_or(end));
         self.play(&packets, wanted, mono, damage)
     }
@@ -485,7 +558,7 @@ impl Link {
     /// Judges the stream after its last page.
     fn finish(self, path: &Path) -> Result<()> {
         if self.vorbis.is_none() {
-            return Err(Error::audio(path, "the header pages of the ogg file are damaged or missing"));
+            return Err(Error::audio(path, "truncated: the ogg file ends within its headers"));
         }
         if !self.is_finished {
             return Err(Error::audio(path, "truncated: the last page of the ogg file is missing"));
