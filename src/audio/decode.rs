@@ -132,6 +132,7 @@ pub fn stream(path: &Path, part: Part, sink: &mut dyn FnMut(&[f32]) -> Result<()
     Read::by_ref(&mut file).take(12).read_to_end(&mut magic).map_err(Error::io("cannot read", path))?;
     let mut mono = Mono::new(path, part, sink);
     let Some(kind) = Kind::known(&magic) else {
+        file.rewind().map_err(Error::io("cannot read", path))?;
         let start = (&mut file).take(UNKNOWN_START);
         return Err(ogg::damaged_start(path, start).unwrap_or_else(|| not_audio(path)));
     };
