@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 
 use symphonia::core::audio::{Channels, GenericAudioBufferRef};
@@ -34,6 +35,12 @@ const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 
 /// Channels that are believed.
 const CHANNELS: std::ops::RangeInclusive<usize> = 1..=64;
+
+/// The longest gap that becomes silence, s.
+const LONGEST_GAP: u64 = 10;
+
+/// Bytes at the start of a file of unknown format in which pages of a damaged Ogg file are looked for.
+const UNKNOWN_START: u64 = 1 << 17;
 
 /// Frames of PCM decoded at a time.
 const PCM_FRAMES: u64 = 4096;
@@ -123,8 +130,18 @@ pub fn stream(path: &Path, part: Part, sink: &mut dyn FnMut(&[f32]) -> Result<()
     if let Some(name) = other(&magic) {
         return Err(Error::audio(path, format!("{name}, which is not supported: convert it to wav, flac, ogg or mp3")));
     }
-    // bytes of something else may come before an mp3's first frame
-    match Kind::known(&magic).unwrap_or(Kind::Mp3) {
+    let kind = match Kind::known(&magic) {
+        Some(kind) => kind,
+        None => {
+            file.rewind().map_err(Error::io("cannot read", path))?;
+            if let Some(error) = ogg::damaged_start(path, (&mut file).take(UNKNOWN_START)) {
+                return Err(error);
+            }
+            // bytes of something else may come before an mp3's first frame
+            Kind::Mp3
+        }
+    };
+    match kind {
         Kind::Wav => match pcm::wav(path, &mut file, length)? {
             Wav::Pcm(pcm) => decode_pcm(path, file, &pcm, &mut mono)?,
             Wav::Mp3 { start, bytes } => {
@@ -141,7 +158,7 @@ pub fn stream(path: &Path, part: Part, sink: &mut dyn FnMut(&[f32]) -> Result<()
             pcm::check_aiff(path, &mut file, length)?;
             decode_container(path, file, &mut mono)?;
         }
-        Kind::Ogg => ogg::decode(path, file, length, &mut mono)?,
+        Kind::Ogg => ogg::decode(path, file, &mut mono)?,
         Kind::Flac => flac::decode(path, file, &mut mono)?,
         Kind::Mp3 => mp3::decode(path, file, &mut mono)?,
     }
@@ -412,6 +429,21 @@ impl<'a> Mono<'a> {
         self.frames = frame;
     }
 
+    /// True if the part depends on one of the next `frames` frames.
+    pub(super) fn needs(&self, frames: u64) -> bool {
+        frames > 0 && self.frames.saturating_add(frames) > self.from && !self.is_done()
+    }
+
+    /// Counts `frames` frames that are not needed.
+    pub(super) fn skip(&mut self, frames: u64) {
+        self.frames = self.frames.saturating_add(frames);
+    }
+
+    /// Sample rate in Hz and number of channels, once known.
+    pub(super) fn format(&self) -> Option<(u32, usize)> {
+        self.format
+    }
+
     /// Passes on a decoded packet.
     pub(super) fn push(&mut self, buffer: &GenericAudioBufferRef) -> Result<()> {
         let channels = buffer.spec().channels().count();
@@ -425,8 +457,27 @@ impl<'a> Mono<'a> {
         self.resample()
     }
 
+    /// Passes on the samples `part` of decoded channels, `[channel][sample]`. The format must have been checked.
+    pub(super) fn push_planar(&mut self, channels: &[Vec<f32>], part: Range<usize>) -> Result<()> {
+        let Some(unneeded) = self.advance(part.len()) else { return Ok(()) };
+        let scale = 1.0 / channels.len() as f32;
+        let sum = |sample: usize| channels.iter().map(|channel| channel[sample]).sum::<f32>();
+        self.mixed.clear();
+        self.mixed.extend((part.start + unneeded..part.end).map(|sample| sum(sample) * scale));
+        self.resample()
+    }
+
     /// Passes on `frames` frames of silence in the place of sound that cannot be decoded.
+    ///
+    /// # Errors
+    /// A gap that no file may have; those of the sink.
     pub(super) fn silence(&mut self, frames: u64) -> Result<()> {
+        let rate = self.format.map_or(SAMPLE_RATE, |(rate, _)| rate);
+        if frames > LONGEST_GAP * u64::from(rate) {
+            let seconds = |frames: u64| frames as f64 / f64::from(rate);
+            let (at, gap) = (seconds(self.frames), seconds(frames));
+            return Err(self.fault(format!("damaged: after {at:.2} s, {gap:.2} s of sound are missing")));
+        }
         let mut left = frames;
         while left > 0 && !self.is_done() {
             let block = left.min(PCM_FRAMES);
@@ -436,6 +487,7 @@ impl<'a> Mono<'a> {
             self.mixed.resize(block as usize - unneeded, 0.0);
             self.resample()?;
         }
+        self.skip(left);
         Ok(())
     }
 

@@ -22,6 +22,7 @@ mod section;
 mod stft;
 mod tags;
 mod transform;
+mod vorbis;
 pub mod wav;
 
 use serde::{Deserialize, Serialize};
