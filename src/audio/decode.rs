@@ -21,9 +21,10 @@ use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 use symphonia::core::units::{Duration, Timestamp};
 
-use super::pcm::{self, Pcm};
+use super::pcm::{self, Pcm, Wav};
 use super::resample::{LOUDEST, Resample, resampled_length};
-use super::{SAMPLE_RATE, flac, mp3, ogg};
+use super::section::Section;
+use super::{SAMPLE_RATE, flac, mp3, ogg, tags};
 use crate::error::{Error, Result};
 
 /// Sample rates that are believed, Hz.
@@ -84,7 +85,7 @@ impl Part {
 /// WAV (8 to 32 bits, float, A-law, mu-law, ADPCM), AU, AIFF, FLAC, MP3 and Ogg Vorbis. Channels are averaged; another
 /// rate is resampled without delay, so that `n` frames at `sr` Hz become `round(n * 22050 / sr)` samples.
 ///
-/// Silence is decoded like anything else: ask [`is_silent`].
+/// Silence is decoded like anything else: ask [`is_silent`]. [`stream`] also says what was bridged.
 ///
 /// # Errors
 /// A file that cannot be read, is not audio, is truncated or says more than it holds, has no samples, or has samples
@@ -102,22 +103,35 @@ pub fn decode(path: &Path) -> Result<Vec<f32>> {
 ///
 /// A part is sought, not decoded up to; its samples are those of the whole file's.
 ///
+/// Returns notes, one line each, without the file's name. A note says what is wrong with the file and how it was bridged:
+/// "2 of 231 frames are damaged: silence replaces them". A file without faults has none.
+///
 /// # Errors
 /// Those of [`decode`], as far as the file was read; a part that reaches beyond its end; what `sink` returns.
-pub fn stream(path: &Path, part: Part, sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+pub fn stream(path: &Path, part: Part, sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<Vec<String>> {
     let mut file = File::open(path).map_err(Error::io("cannot open", path))?;
     let about = file.metadata().map_err(Error::io("cannot read", path))?;
     if !about.is_file() {
         return Err(Error::audio(path, "not a file: name one audio file"));
     }
-    let length = about.len();
+    let content = tags::content(&mut file, about.len(), |first| Kind::known(first).is_some());
+    let mut file = content.and_then(|range| Section::new(file, range)).map_err(Error::io("cannot read", path))?;
+    let length = file.length();
+    if length == 0 {
+        let what = if about.len() == 0 { "an empty file" } else { "holds tags and no sound" };
+        return Err(Error::audio(path, what));
+    }
     let mut magic = Vec::with_capacity(12);
     Read::by_ref(&mut file).take(12).read_to_end(&mut magic).map_err(Error::io("cannot read", path))?;
     let mut mono = Mono::new(path, part, sink);
-    match Kind::of(path, &magic)? {
+    match Kind::known(&magic).ok_or_else(|| not_audio(path))? {
         Kind::Wav => match pcm::wav(path, &mut file, length)? {
-            Some(pcm) => decode_pcm(path, file, &pcm, &mut mono)?,
-            None => decode_container(path, file, &mut mono)?,
+            Wav::Pcm(pcm) => decode_pcm(path, file, &pcm, &mut mono)?,
+            Wav::Mp3 { start, bytes } => {
+                let file = file.part(start, bytes).map_err(Error::io("cannot read", path))?;
+                mp3::decode(path, file, &mut mono)?;
+            }
+            Wav::Other => decode_container(path, file, &mut mono)?,
         },
         Kind::Au => {
             let pcm = pcm::au(path, &mut file, length)?;
@@ -139,7 +153,7 @@ pub fn is_silent(samples: &[f32]) -> bool {
     samples.windows(2).all(|pair| pair[0] == pair[1])
 }
 
-/// What a file's first bytes say it is.
+/// The formats that can be read.
 enum Kind {
     Wav,
     Au,
@@ -150,33 +164,37 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(path: &Path, magic: &[u8]) -> Result<Kind> {
-        // MPEG layer III: eleven set bits, any version, then the layer
-        let is_mp3 = |bytes: &[u8]| matches!(bytes, [0xff, b, ..] if b & 0xe6 == 0xe2);
+    /// What the first bytes of the content, which has no tags any more, say that it is.
+    fn known(magic: &[u8]) -> Option<Kind> {
         match magic {
-            [] => Err(Error::audio(path, "an empty file")),
-            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E'] => Ok(Kind::Wav),
-            [b'F', b'O', b'R', b'M', _, _, _, _, b'A', b'I', b'F', b'F' | b'C'] => Ok(Kind::Aiff),
-            [b'.', b's', b'n', b'd', ..] => Ok(Kind::Au),
-            [b'O', b'g', b'g', b'S', ..] => Ok(Kind::Ogg),
-            [b'f', b'L', b'a', b'C', ..] => Ok(Kind::Flac),
-            [b'I', b'D', b'3', ..] => Ok(Kind::Mp3),
-            bytes if is_mp3(bytes) => Ok(Kind::Mp3),
-            _ => Err(not_audio(path)),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E'] => Some(Kind::Wav),
+            [b'F', b'O', b'R', b'M', _, _, _, _, b'A', b'I', b'F', b'F' | b'C'] => Some(Kind::Aiff),
+            [b'.', b's', b'n', b'd', ..] => Some(Kind::Au),
+            [b'O', b'g', b'g', b'S', ..] => Some(Kind::Ogg),
+            [b'f', b'L', b'a', b'C', ..] => Some(Kind::Flac),
+            // MPEG layer III: eleven set bits, any version, then the layer
+            [0xff, b, ..] if b & 0xe6 == 0xe2 => Some(Kind::Mp3),
+            _ => None,
         }
     }
 }
 
-fn not_audio(path: &Path) -> Error {
+pub(super) fn not_audio(path: &Path) -> Error {
     Error::audio(path, "not an audio file that can be read (wav, aiff, au, flac, mp3, ogg)")
 }
 
-fn truncated(path: &Path) -> Error {
+pub(super) fn truncated(path: &Path) -> Error {
     Error::audio(path, "truncated: the file ends in the middle of its audio")
 }
 
+/// Whether a file may have `damaged` damaged packets among `total`: 2, or 1 in 100. Silence replaces them, and a note says
+/// so; a file with more is refused.
+pub(super) fn is_bridgeable(damaged: u64, total: u64) -> bool {
+    damaged <= (total / 100).max(2)
+}
+
 /// symphonia's fault as ours.
-fn undecodable(path: &Path, fault: &Fault) -> Error {
+pub(super) fn undecodable(path: &Path, fault: &Fault) -> Error {
     match fault {
         Fault::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => truncated(path),
         Fault::ResetRequired => Error::audio(path, "several streams one after the other: split the file"),
@@ -184,7 +202,7 @@ fn undecodable(path: &Path, fault: &Fault) -> Error {
     }
 }
 
-fn decode_pcm(path: &Path, mut file: File, pcm: &Pcm, mono: &mut Mono) -> Result<()> {
+fn decode_pcm(path: &Path, mut file: Section, pcm: &Pcm, mono: &mut Mono) -> Result<()> {
     mono.check(pcm.rate, pcm.channels.into())?;
     let mut parameters = AudioCodecParameters::new();
     parameters.for_codec(pcm.codec).with_sample_rate(pcm.rate).with_channels(Channels::Discrete(pcm.channels));
@@ -210,7 +228,7 @@ fn decode_pcm(path: &Path, mut file: File, pcm: &Pcm, mono: &mut Mono) -> Result
     Ok(())
 }
 
-pub(super) fn decode_container(path: &Path, mut file: File, mono: &mut Mono) -> Result<()> {
+pub(super) fn decode_container(path: &Path, mut file: Section, mono: &mut Mono) -> Result<()> {
     file.rewind().map_err(Error::io("cannot read", path))?;
     let stream = MediaSourceStream::new(Box::new(file), Default::default());
     let mut format = symphonia::default::get_probe()
@@ -301,7 +319,11 @@ fn seek(path: &Path, format: &mut dyn FormatReader, track_id: u32, frame: u64) -
     sought.map(drop).map_err(|fault| undecodable(path, &fault))
 }
 
-fn make_decoder(path: &Path, parameters: &AudioCodecParameters, gapless: bool) -> Result<Box<dyn AudioDecoder>> {
+pub(super) fn make_decoder(
+    path: &Path,
+    parameters: &AudioCodecParameters,
+    gapless: bool,
+) -> Result<Box<dyn AudioDecoder>> {
     symphonia::default::get_codecs()
         .make_audio_decoder(parameters, &AudioDecoderOptions::default().gapless(gapless))
         .map_err(|fault| undecodable(path, &fault))
@@ -315,22 +337,29 @@ pub(super) struct Mono<'a> {
     /// Rate in Hz and number of channels, once known.
     format: Option<(u32, usize)>,
     resample: Option<Resample>,
-    /// The first frame, at the file's rate, that the part depends on.
-    from: u64,
+    /// The first frame, at the file's rate, that the part depends on; known after [`Mono::check`].
+    pub(super) from: u64,
     /// The next frame that will come, at the file's rate.
-    frames: u64,
+    pub(super) frames: u64,
     /// The next sample that will come out of the resampler.
     at: u64,
     interleaved: Vec<f32>,
     mixed: Vec<f32>,
     resampled: Vec<f32>,
+    /// What was bridged, one line each.
+    notes: Vec<String>,
 }
 
 impl<'a> Mono<'a> {
     fn new(path: &'a Path, part: Part, sink: &'a mut dyn FnMut(&[f32]) -> Result<()>) -> Self {
-        let (interleaved, mixed, resampled) = (Vec::new(), Vec::new(), Vec::new());
+        let (interleaved, mixed, resampled, notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (format, resample, from, frames, at) = (None, None, 0, 0, 0);
-        Mono { path, part, sink, format, resample, from, frames, at, interleaved, mixed, resampled }
+        Mono { path, part, sink, format, resample, from, frames, at, interleaved, mixed, resampled, notes }
+    }
+
+    /// Says what is wrong with the file and how it was bridged: a line without the file's name.
+    pub(super) fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
     }
 
     fn fault(&self, message: impl Into<String>) -> Error {
@@ -338,13 +367,13 @@ impl<'a> Mono<'a> {
     }
 
     /// True if all that is wanted has been handed on.
-    fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         let end = self.part.end();
         end > self.part.start && self.at >= end
     }
 
     /// Refuses what no recording has, and a format that changes on the way.
-    fn check(&mut self, rate: u32, channels: usize) -> Result<()> {
+    pub(super) fn check(&mut self, rate: u32, channels: usize) -> Result<()> {
         match self.format {
             Some(format) if format == (rate, channels) => return Ok(()),
             Some(_) => return Err(self.fault("sample rate or channels change within the file")),
@@ -370,25 +399,47 @@ impl<'a> Mono<'a> {
     }
 
     /// The next frame will be `frame`.
-    fn seek(&mut self, frame: u64) {
+    pub(super) fn seek(&mut self, frame: u64) {
         self.frames = frame;
     }
 
-    fn push(&mut self, buffer: &GenericAudioBufferRef) -> Result<()> {
+    /// Passes on a decoded packet.
+    pub(super) fn push(&mut self, buffer: &GenericAudioBufferRef) -> Result<()> {
         let channels = buffer.spec().channels().count();
         self.check(buffer.spec().rate(), channels)?;
-        let frames = buffer.frames() as u64;
-        let unneeded = self.from.saturating_sub(self.frames).min(frames);
-        let first = self.frames + unneeded;
-        self.frames += frames;
-        if unneeded == frames {
-            return Ok(());
-        }
+        let Some(unneeded) = self.advance(buffer.frames()) else { return Ok(()) };
         buffer.copy_to_vec_interleaved(&mut self.interleaved);
         self.mixed.clear();
         let scale = 1.0 / channels as f32;
-        let needed = self.interleaved.chunks_exact(channels).skip(unneeded as usize);
+        let needed = self.interleaved.chunks_exact(channels).skip(unneeded);
         self.mixed.extend(needed.map(|frame| frame.iter().sum::<f32>() * scale));
+        self.resample()
+    }
+
+    /// Passes on `frames` frames of silence in the place of sound that cannot be decoded.
+    pub(super) fn silence(&mut self, frames: u64) -> Result<()> {
+        let mut left = frames;
+        while left > 0 && !self.is_done() {
+            let block = left.min(PCM_FRAMES);
+            left -= block;
+            let Some(unneeded) = self.advance(block as usize) else { continue };
+            self.mixed.clear();
+            self.mixed.resize(block as usize - unneeded, 0.0);
+            self.resample()?;
+        }
+        Ok(())
+    }
+
+    /// Counts `frames` frames; returns how many of them come before those that are needed, or `None` if all do.
+    fn advance(&mut self, frames: usize) -> Option<usize> {
+        let unneeded = self.from.saturating_sub(self.frames).min(frames as u64);
+        self.frames += frames as u64;
+        (unneeded < frames as u64).then_some(unneeded as usize)
+    }
+
+    /// Checks and resamples `mixed`, whose last frame is the one before `frames`, and hands it on.
+    fn resample(&mut self) -> Result<()> {
+        let first = self.frames - self.mixed.len() as u64;
         if let Some(bad) = self.mixed.iter().position(|x| !x.is_finite()) {
             return Err(self.fault(format!("sample {} is not a finite number", first + bad as u64)));
         }
@@ -426,7 +477,7 @@ impl<'a> Mono<'a> {
         (self.sink)(block)
     }
 
-    fn finish(mut self) -> Result<()> {
+    fn finish(mut self) -> Result<Vec<String>> {
         if let Some(resample) = self.resample.take()
             && !self.is_done()
         {
@@ -452,7 +503,7 @@ impl<'a> Mono<'a> {
                 self.fault(format!("only {total:.3} s long, but {asked} was asked for: start earlier or take less"))
             );
         }
-        Ok(())
+        Ok(self.notes)
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Features {
     pub frames: usize,
     /// Samples at [`SAMPLE_RATE`](super::SAMPLE_RATE) that they were made of.
     pub samples: u64,
+    /// What is wrong with the file and how it was bridged, one line each.
+    pub notes: Vec<String>,
 }
 
 impl Features {
@@ -33,11 +35,11 @@ impl Features {
     /// Those of [`decode::stream`]; settings that make no sense; samples so loud that the spectrogram overflows.
     pub fn of_file(path: &Path, front_end: &FrontEnd, part: Part) -> Result<Features> {
         let mut blocks = Blocks::new(front_end)?;
-        decode::stream(path, part, &mut |samples| {
+        let notes = decode::stream(path, part, &mut |samples| {
             blocks.push(samples);
             Ok(())
         })?;
-        let features = blocks.finish();
+        let features = Features { notes, ..blocks.finish() };
         if features.values.iter().any(|value| !value.is_finite()) {
             return Err(Error::audio(path, "too loud: its spectrogram overflows; full scale is 1"));
         }
@@ -114,7 +116,7 @@ impl Blocks {
         let bins = self.rows.len();
         // each row is freed as soon as it is copied
         self.rows.into_iter().for_each(|row| values.extend(row));
-        Features { values, bins, frames, samples: samples as u64 }
+        Features { values, bins, frames, samples: samples as u64, notes: Vec::new() }
     }
 }
 

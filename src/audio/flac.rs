@@ -1,12 +1,12 @@
 //! FLAC files.
 
-use std::fs::File;
 use std::path::Path;
 
 use super::decode::{Mono, decode_container};
+use super::section::Section;
 use crate::error::Result;
 
 /// Decodes a FLAC file into `mono`.
-pub(super) fn decode(path: &Path, file: File, mono: &mut Mono) -> Result<()> {
+pub(super) fn decode(path: &Path, file: Section, mono: &mut Mono) -> Result<()> {
     decode_container(path, file, mono)
 }

@@ -18,7 +18,9 @@ pub mod npy;
 mod ogg;
 mod pcm;
 mod resample;
+mod section;
 mod stft;
+mod tags;
 pub mod wav;
 
 use serde::{Deserialize, Serialize};

@@ -1,20 +1,20 @@
 //! Ogg: pages around Vorbis packets.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::decode::{Mono, decode_container};
+use super::section::Section;
 use crate::error::{Error, Result};
 
 /// Decodes an Ogg file of `length` bytes into `mono`.
-pub(super) fn decode(path: &Path, mut file: File, length: u64, mono: &mut Mono) -> Result<()> {
+pub(super) fn decode(path: &Path, mut file: Section, length: u64, mono: &mut Mono) -> Result<()> {
     check_end(path, &mut file, length)?;
     decode_container(path, file, mono)
 }
 
 /// Refuses an Ogg file of `length` bytes that does not end with a page marked as its stream's last.
-fn check_end(path: &Path, file: &mut File, length: u64) -> Result<()> {
+fn check_end(path: &Path, file: &mut Section, length: u64) -> Result<()> {
     // A page: "OggS", version, flags (4 = last), 20 bytes, a count of segments, their lengths, their bytes.
     const HEAD: u64 = 27;
     const LONGEST: u64 = HEAD + 255 + 255 * 255;

@@ -4,13 +4,13 @@
 //! By hand, because symphonia knows no AU, and because a WAV header that promises more than the file holds must be
 //! refused before anything is decoded. The samples themselves are decoded by symphonia's PCM decoder.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use symphonia::core::codecs::audio::AudioCodecId;
 use symphonia::core::codecs::audio::well_known as codec;
 
+use super::section::Section;
 use crate::error::{Error, Result};
 
 /// A run of interleaved PCM samples in a file.
@@ -30,13 +30,35 @@ pub(super) struct Pcm {
     pub bytes: u64,
 }
 
+/// What a WAV file holds.
+#[derive(Debug, PartialEq)]
+pub(super) enum Wav {
+    /// PCM, float, A-law or mu-law.
+    Pcm(Pcm),
+    /// An MP3 stream in the `bytes` bytes from `start` on.
+    Mp3 {
+        /// Where the stream starts, bytes.
+        start: u64,
+        /// Its length in bytes.
+        bytes: u64,
+    },
+    /// Another coding (say ADPCM), complete as far as its header says.
+    Other,
+}
+
+/// A sample format as its `fmt ` chunk gives it.
+enum Coding {
+    /// Codec, channels, rate in Hz, bytes per sample of one channel.
+    Pcm(AudioCodecId, u16, u32, u16),
+    Mp3,
+    Other,
+}
+
 /// What streaming encoders write for a length that they do not know yet.
 const UNKNOWN: u32 = u32::MAX;
 
 /// Reads a WAV header of a file of `length` bytes.
-///
-/// `None` is a WAV of another coding than PCM, float, A-law or mu-law (say ADPCM), complete as far as its header says.
-pub(super) fn wav(path: &Path, file: &mut File, length: u64) -> Result<Option<Pcm>> {
+pub(super) fn wav(path: &Path, file: &mut Section, length: u64) -> Result<Wav> {
     let mut format = None;
     let mut at = 12;
     loop {
@@ -52,9 +74,10 @@ pub(super) fn wav(path: &Path, file: &mut File, length: u64) -> Result<Option<Pc
             complete(path, bytes, length - at)?;
             return match format {
                 None => Err(Error::audio(path, "a damaged wav: no format chunk before the samples")),
-                Some(None) => Ok(None),
-                Some(Some((codec, channels, rate, width))) => {
-                    Ok(Some(Pcm { codec, rate, channels, width, start: at, bytes }))
+                Some(Coding::Mp3) => Ok(Wav::Mp3 { start: at, bytes }),
+                Some(Coding::Other) => Ok(Wav::Other),
+                Some(Coding::Pcm(codec, channels, rate, width)) => {
+                    Ok(Wav::Pcm(Pcm { codec, rate, channels, width, start: at, bytes }))
                 }
             };
         }
@@ -66,8 +89,8 @@ pub(super) fn wav(path: &Path, file: &mut File, length: u64) -> Result<Option<Pc
     }
 }
 
-/// Coding, channels, rate and bytes a sample of a `fmt ` chunk that lies in `at..end`.
-fn wav_format(path: &Path, file: &mut File, at: u64, end: u64) -> Result<Option<(AudioCodecId, u16, u32, u16)>> {
+/// The coding of a `fmt ` chunk that lies in `at..end`.
+fn wav_format(path: &Path, file: &mut Section, at: u64, end: u64) -> Result<Coding> {
     let Some(body) = read::<16>(path, file, at, end)? else {
         return Err(Error::audio(path, "truncated: the wav's format chunk is too short"));
     };
@@ -93,17 +116,18 @@ fn wav_format(path: &Path, file: &mut File, at: u64, end: u64) -> Result<Option<
         (1 | 3 | 6 | 7, _) => {
             return Err(Error::audio(path, format!("a wav with {bits} bits a sample: convert it to 16 bits")));
         }
-        _ => return Ok(None),
+        (0x55, _) => return Ok(Coding::Mp3),
+        _ => return Ok(Coding::Other),
     };
     if block != width.saturating_mul(channels) {
         let fault = format!("a damaged wav: {channels} channels of {bits} bits do not make blocks of {block} bytes");
         return Err(Error::audio(path, fault));
     }
-    Ok(Some((codec, channels, rate, width)))
+    Ok(Coding::Pcm(codec, channels, rate, width))
 }
 
 /// Reads an AU header (Sun's `.snd`, big-endian) of a file of `length` bytes.
-pub(super) fn au(path: &Path, file: &mut File, length: u64) -> Result<Pcm> {
+pub(super) fn au(path: &Path, file: &mut Section, length: u64) -> Result<Pcm> {
     let Some(head) = read::<24>(path, file, 0, length)? else {
         return Err(Error::audio(path, "truncated: the file ends within its au header"));
     };
@@ -136,7 +160,7 @@ pub(super) fn au(path: &Path, file: &mut File, length: u64) -> Result<Pcm> {
 }
 
 /// Refuses an AIFF of `length` bytes whose sound chunk promises more than the file holds.
-pub(super) fn check_aiff(path: &Path, file: &mut File, length: u64) -> Result<()> {
+pub(super) fn check_aiff(path: &Path, file: &mut Section, length: u64) -> Result<()> {
     let mut at = 12;
     while let Some(head) = read::<8>(path, file, at, length)? {
         let [tag @ .., s0, s1, s2, s3] = head;
@@ -159,7 +183,7 @@ fn complete(path: &Path, said: u64, held: u64) -> Result<()> {
 }
 
 /// The `N` bytes at `at`, or `None` if they do not end by `end`.
-fn read<const N: usize>(path: &Path, file: &mut File, at: u64, end: u64) -> Result<Option<[u8; N]>> {
+fn read<const N: usize>(path: &Path, file: &mut Section, at: u64, end: u64) -> Result<Option<[u8; N]>> {
     if at + N as u64 > end {
         return Ok(None);
     }

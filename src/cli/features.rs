@@ -14,6 +14,7 @@ use crate::report::spectrogram::{self, Spectrogram};
 
 use super::args::{FrontEndArgs, OutputArgs};
 use super::output::{print, print_json};
+use super::progress::warn;
 
 /// Compute the spectrogram of an audio file, as numbers or as a picture
 ///
@@ -70,7 +71,8 @@ impl Args {
         front_end.check()?;
         let part = Part::seconds(self.start, self.seconds)?;
         self.check_outputs()?;
-        let Features { values, bins, frames, samples } = Features::of_file(&self.audio, &front_end, part)?;
+        let Features { values, bins, frames, samples, notes } = Features::of_file(&self.audio, &front_end, part)?;
+        notes.iter().for_each(|note| warn(&format!("{}: {note}", self.audio.display())));
         let seconds = |samples: u64| samples as f64 / f64::from(SAMPLE_RATE);
         if let Some(npy) = &self.npy {
             npy::write_npy(npy, bins, frames, &values)?;

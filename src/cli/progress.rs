@@ -164,7 +164,7 @@ impl Watcher for Progress {
 }
 
 /// One line on standard error; if that is closed, nobody wants to know.
-fn warn(line: &str) {
+pub(super) fn warn(line: &str) {
     // a file's name may hold a line feed
     let _ = writeln!(std::io::stderr(), "{}", line.replace(char::is_control, " "));
 }

@@ -19,7 +19,7 @@ use crate::rng;
 
 /// To be raised whenever the same input makes other numbers than before and [`Key`] would not notice: a change to
 /// decoding, resampling, the choice of segments or the file's form.
-const VERSION: &str = "genregrad.cache.1";
+const VERSION: &str = "genregrad.cache.2";
 
 /// A folder of prepared corpora, or none.
 #[derive(Clone, Debug)]

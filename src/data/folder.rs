@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Corpus;
 use super::segments::{Progress, Settings, Track, check, gather, meta, reason};
-use crate::audio::decode;
+use crate::audio::decode::{self, Part};
 use crate::error::{Error, Result};
 
 /// File name endings taken for audio, in any letter case.
@@ -44,22 +44,26 @@ pub struct Class {
     pub files: Vec<PathBuf>,
 }
 
+/// The samples of a track, and the notes of [`decode::stream`] on it.
+pub(super) type Heard = (Vec<f32>, Vec<String>);
+
 /// The copy of a track that was taken, and what is wrong with the first one.
 type Instead<'a> = (&'a Path, Error);
 
 impl Listing {
-    /// The samples of the track that is `file`, or of its first good copy: then with that, and what is wrong with `file`.
+    /// The samples of the track that is `file` and the notes on it, or those of its first good copy: then with that, and
+    /// what is wrong with `file`.
     ///
     /// # Errors
     /// What is wrong with `file`, where no copy is good.
-    pub(super) fn samples(&self, file: &Path) -> Result<(Vec<f32>, Option<Instead<'_>>)> {
+    pub(super) fn samples(&self, file: &Path) -> Result<(Heard, Option<Instead<'_>>)> {
         let error = match usable(&self.root, file) {
-            Ok(samples) => return Ok((samples, None)),
+            Ok(heard) => return Ok((heard, None)),
             Err(error) => error,
         };
         let mut copies = self.copies.iter().filter(|(of, _)| of == file);
         match copies.find_map(|(_, copy)| Some((usable(&self.root, copy).ok()?, copy))) {
-            Some((samples, copy)) => Ok((samples, Some((copy, error)))),
+            Some((heard, copy)) => Ok((heard, Some((copy, error)))),
             None => Err(error),
         }
     }
@@ -116,9 +120,12 @@ pub fn corpus(listing: &Listing, settings: &Settings, progress: Progress) -> Res
         .collect();
     // (the copy that was used instead, the bad first one, what is wrong with that)
     let replaced: Mutex<Vec<(&Path, &Path, String)>> = Mutex::default();
+    let notes: Mutex<Vec<(&Path, String)>> = Mutex::default();
     let samples = |i: usize| {
         let first = &tracks[i].path;
-        let (samples, instead) = listing.samples(first)?;
+        let ((samples, said), instead) = listing.samples(first)?;
+        let heard = instead.as_ref().map_or(first.as_path(), |(copy, _)| copy);
+        notes.lock().unwrap_or_else(PoisonError::into_inner).extend(said.into_iter().map(|note| (heard, note)));
         if let Some((copy, error)) = instead {
             let message = reason(error);
             replaced.lock().unwrap_or_else(PoisonError::into_inner).push((copy, first, message));
@@ -128,6 +135,9 @@ pub fn corpus(listing: &Listing, settings: &Settings, progress: Progress) -> Res
     let meta = meta(listing.name.clone(), classes, &settings.front_end);
     let mut corpus = gather(meta, &tracks, samples, settings, progress)?;
     let replaced = replaced.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    notes.sort();
+    corpus.notes.extend(notes.iter().map(|(path, note)| format!("{}: {note}", path.display())));
     corpus.skipped.extend(listing.ignored.iter().map(
         |(path, why)| match replaced.iter().find(|(copy, ..)| copy == path) {
             Some((copy, first, why)) => (first.to_path_buf(), format!("{why}; {} is used instead", copy.display())),
@@ -138,11 +148,15 @@ pub fn corpus(listing: &Listing, settings: &Settings, progress: Progress) -> Res
 }
 
 /// Decodes and checks a track.
-fn usable(root: &Path, path: &Path) -> Result<Vec<f32>> {
+fn usable(root: &Path, path: &Path) -> Result<Heard> {
     let path = root.join(path);
-    let samples = decode::decode(&path)?;
+    let mut samples = Vec::new();
+    let notes = decode::stream(&path, Part::default(), &mut |block| {
+        samples.extend_from_slice(block);
+        Ok(())
+    })?;
     check(&samples).map_err(|message| Error::audio(path, message))?;
-    Ok(samples)
+    Ok((samples, notes))
 }
 
 /// Lists the classes right below `root`.

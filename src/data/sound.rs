@@ -79,7 +79,7 @@ impl Sound {
                 let named =
                     |(class, file): &(&folder::Class, &PathBuf)| track_name(&class.name, &folder::stem(file)) == name;
                 let (class, file) = tracks.find(named).ok_or_else(|| missing(&listing.root))?;
-                let (samples, _) = listing.samples(file)?;
+                let ((samples, _), _) = listing.samples(file)?;
                 Ok(self.cut(&class.name, &folder::stem(file), &samples))
             }
             &Tracks::Synthetic { tracks_per_genre } => {
