@@ -39,7 +39,7 @@ use crate::files;
 pub const FORMAT: &str = "genregrad.prepared.1";
 
 /// More classes are a mistake.
-const MAX_CLASSES: usize = 1000;
+pub(super) const MAX_CLASSES: usize = 1000;
 
 /// Longer headers are refused, as by every safetensors reader.
 const MAX_HEADER: u64 = 100_000_000;
