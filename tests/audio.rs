@@ -6,7 +6,7 @@ use std::f64::consts::TAU;
 use std::path::{Path, PathBuf};
 
 use genregrad::audio::cqt;
-use genregrad::audio::decode::{Part, decode, is_silent, stream};
+use genregrad::audio::decode::{Part, Silence, decode, stream};
 use genregrad::audio::features::Features;
 use genregrad::audio::mel::{FLOOR, LogMel, Settings};
 use genregrad::audio::{FrontEnd, Kind, SAMPLE_RATE, SEGMENT_SAMPLES, Transform};
@@ -676,21 +676,331 @@ fn an_mp3_that_does_not_say_its_length_is_used_to_its_end() {
     assert!((whole.len()..whole.len() + 2_500).contains(&bare.len()), "{} of {}", bare.len(), whole.len());
 }
 
-#[test]
-fn an_unknown_length_is_the_rest_of_the_file() {
+// ---- containers ----
+
+/// A chunk with its byte of padding, little-endian.
+fn chunk(tag: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    let padding = &[0][..body.len() % 2];
+    [tag.as_slice(), &(body.len() as u32).to_le_bytes(), body, padding].concat()
+}
+
+/// The body of a mono `fmt ` chunk at 22,050 Hz.
+fn format(coding: u16, bits: u16, block: u16, byte_rate: u32) -> Vec<u8> {
+    let words = [coding.to_le_bytes(), 1u16.to_le_bytes()].concat();
+    let rates = [SAMPLE_RATE.to_le_bytes(), byte_rate.to_le_bytes()].concat();
+    [words, rates, block.to_le_bytes().to_vec(), bits.to_le_bytes().to_vec()].concat()
+}
+
+fn riff(magic: &[u8; 4], chunks: &[Vec<u8>]) -> Vec<u8> {
+    let body = chunks.concat();
+    [magic.as_slice(), &(body.len() as u32 + 4).to_le_bytes(), b"WAVE", &body].concat()
+}
+
+/// What `name` of `bytes` decodes to.
+fn decoded(name: &str, bytes: &[u8]) -> Vec<f32> {
     let folder = tempfile::tempdir().unwrap();
-    for size in [0, u32::MAX] {
-        let path = write(&folder, "stream.wav", &wav_bytes(1, SAMPLE_RATE, 16, size, &[0, 0x40, 0, 0x20]));
-        assert_eq!(decode(&path).unwrap(), [0.5, 0.25]);
+    decode(&write(&folder, name, bytes)).unwrap_or_else(|error| panic!("{}", error.one_line()))
+}
+
+/// 999 samples, and the same as 16-bit integers.
+fn steps() -> (Vec<f32>, Vec<i16>) {
+    let steps: Vec<i16> = (0..999).map(|i| pcg(i) as i16).collect();
+    (steps.iter().map(|&step| f32::from(step) / 32_768.0).collect(), steps)
+}
+
+#[test]
+fn a_length_that_a_pipe_left_is_the_rest_of_the_file() {
+    let (expected, steps) = steps();
+    let data: Vec<u8> = steps.iter().flat_map(|step| step.to_le_bytes()).collect();
+    // sox, sox of three channels of 24 bits, lame, oggdec, arecord, ffmpeg, and a header that was never filled in
+    for size in [0x7fff_f000, 0x7fff_effa, 0x7fff_ffff, 0x7fff_ffd3, 0x8000_0000, u32::MAX, 0] {
+        assert_eq!(decoded("pipe.wav", &wav_bytes(1, SAMPLE_RATE, 16, size, &data)), expected, "{size:#x}");
     }
+    // silence looks like no chunk either
+    let quiet = [vec![0; 4_000], data.clone()].concat();
+    assert_eq!(decoded("pipe.wav", &wav_bytes(1, SAMPLE_RATE, 16, 0, &quiet)).len(), 2_999);
+    let line = fault("cut.wav", &wav_bytes(1, SAMPLE_RATE, 16, 0x7000_0000, &data));
+    assert!(line.contains("truncated: header says 1879048192 bytes of samples, the file holds 1998"), "{line}");
+    let big: Vec<u8> = steps.iter().flat_map(|step| step.to_be_bytes()).collect();
+    for size in [0, u32::MAX] {
+        assert_eq!(decoded("pipe.au", &au_bytes(3, SAMPLE_RATE, 1, Some(size), &big)), expected, "{size:#x}");
+    }
+}
+
+#[test]
+fn a_length_of_zero_is_meant_where_chunks_follow() {
+    let fmt = chunk(b"fmt ", &format(1, 16, 2, 44_100));
+    let noise: Vec<u8> = (0..3_001).map(|i| pcg(i) as u8).collect();
+    for (name, after) in [
+        ("list", chunk(b"LIST", &[b"INFO".as_slice(), &noise].concat())),
+        ("id3", chunk(b"id3 ", &noise)),
+        ("two", [chunk(b"bext", &noise), chunk(b"own!", b"x")].concat()),
+        ("none", Vec::new()),
+        // the last byte of padding left out
+        ("odd", [b"LIST".as_slice(), &3_001u32.to_le_bytes(), &noise].concat()),
+    ] {
+        let bytes = riff(b"RIFF", &[fmt.clone(), chunk(b"data", b""), after]);
+        let line = fault(&format!("{name}.wav"), &bytes);
+        assert!(line.ends_with("holds no samples"), "{line}");
+    }
+}
+
+#[test]
+fn chunks_are_found_with_and_without_their_padding() {
+    let (expected, steps) = steps();
+    let data: Vec<u8> = steps.iter().flat_map(|step| step.to_le_bytes()).collect();
+    let (fmt, data) = (chunk(b"fmt ", &format(1, 16, 2, 44_100)), chunk(b"data", &data));
+    let list = [b"LIST".as_slice(), &5u32.to_le_bytes(), b"INFOx"].concat();
+    for padding in [&b""[..], b"\0", b"d"] {
+        let bytes = riff(b"RIFF", &[fmt.clone(), list.clone(), padding.to_vec(), data.clone()]);
+        assert_eq!(decoded("list.wav", &bytes), expected, "{padding:?}");
+    }
+    let two = riff(b"RIFF", &[fmt.clone(), data.clone(), chunk(b"LIST", b"INFO"), chunk(b"data", b"more")]);
+    let line = fault("two.wav", &two);
+    assert!(line.contains("two data chunks, of 1998 and 4 bytes: join them"), "{line}");
+    // metadata behind the samples is not sound
+    let behind = riff(b"RIFF", &[fmt, data, chunk(b"id3 ", b"ID3\x03\0\0\0\0\0\0")]);
+    assert_eq!(decoded("behind.wav", &behind), expected);
+}
+
+#[test]
+fn careless_block_sizes_are_seen_through() {
+    let (expected, steps) = steps();
+    let data: Vec<u8> = steps.iter().flat_map(|step| step.to_le_bytes()).collect();
+    let file = |format: &[u8], data: &[u8]| riff(b"RIFF", &[chunk(b"fmt ", format), chunk(b"data", data)]);
+    for block in [0, 1] {
+        assert_eq!(decoded("block.wav", &file(&format(1, 16, block, 0), &data)), expected, "{block}");
+    }
+    let line = fault("block.wav", &file(&format(1, 16, 7, 154_350), &data));
+    assert!(line.contains("1 channels of 16 bits do not make blocks of 7 bytes"), "{line}");
+    // 24 bits in four bytes: upper (Microsoft), lower with the sign repeated (ALSA) or with zeros, or three bytes after all
+    let wide = |i: usize, step: i16| (i32::from(step) << 8) | (i as i32 * 37 & 255);
+    let each = |sample: &dyn Fn(i32) -> Vec<u8>| -> Vec<u8> {
+        steps.iter().enumerate().flat_map(|(i, &step)| sample(wide(i, step))).collect()
+    };
+    let expected: Vec<f32> = steps.iter().enumerate().map(|(i, &step)| wide(i, step) as f32 / 8_388_608.0).collect();
+    let layouts = [
+        ("upper", each(&|x| (x << 8).to_le_bytes().to_vec())),
+        ("lower", each(&|x| x.to_le_bytes().to_vec())),
+        ("zeros", each(&|x| (x & 0xff_ffff).to_le_bytes().to_vec())),
+        ("three", each(&|x| x.to_le_bytes()[..3].to_vec())),
+    ];
+    let guid = [&[22, 0, 24, 0, 4, 0, 0, 0, 1, 0], b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71".as_slice()].concat();
+    for (name, data) in layouts {
+        assert_eq!(decoded("24.wav", &file(&format(1, 24, 4, 88_200), &data)), expected, "{name}");
+        let extensible = [format(0xfffe, 24, 4, 88_200), guid.clone()].concat();
+        assert_eq!(decoded("24.wav", &file(&extensible, &data)), expected, "extensible, {name}");
+    }
+    let floats: Vec<u8> = steps.iter().flat_map(|&step| (f32::from(step) / 3.0).to_le_bytes()).collect();
+    let line = fault("24.wav", &file(&format(1, 24, 4, 88_200), &floats));
+    assert!(line.contains("floating-point numbers"), "{line}");
+    // 32 bits are 32 bits, however quiet
+    let quiet: Vec<u8> = steps.iter().flat_map(|&step| i32::from(step).to_le_bytes()).collect();
+    let expected: Vec<f32> = steps.iter().map(|&step| f32::from(step) / 2f32.powi(31)).collect();
+    assert_eq!(decoded("32.wav", &file(&format(1, 32, 4, 88_200), &quiet)), expected);
+}
+
+#[test]
+fn codings_that_are_not_supported_are_named() {
+    for (coding, name) in
+        [(0x31, "GSM 6.10"), (0x45, "G.726"), (0x161, "Windows Media"), (0x2001, "DTS"), (0x9999, "0x9999")]
+    {
+        let fmt = chunk(b"fmt ", &format(coding, 0, 65, 1_625));
+        let line = fault("coded.wav", &riff(b"RIFF", &[fmt, chunk(b"data", &[0; 650])]));
+        assert!(line.contains(name) && line.ends_with("convert it to 16-bit pcm"), "{line}");
+    }
+    let aiff = aiff_bytes(b"AIFC", &[common(16, b"ima4", 100, &[]), sound_chunk(0, &[0; 340])]);
+    assert!(fault("coded.aifc", &aiff).contains("coded as IMA ADPCM (ima4), which is not supported"));
+}
+
+#[test]
+fn the_larger_and_the_other_wavs_are_read() {
+    let (expected, steps) = steps();
+    let data: Vec<u8> = steps.iter().flat_map(|step| step.to_le_bytes()).collect();
+    let fmt = chunk(b"fmt ", &format(1, 16, 2, 44_100));
+    for magic in [b"RF64", b"BW64"] {
+        let long = |bytes: u64| {
+            let sizes = [bytes + 80, bytes, 999].into_iter().flat_map(u64::to_le_bytes).chain([0; 4]);
+            let head = [b"data".as_slice(), &[0xff; 4]].concat();
+            riff(magic, &[chunk(b"ds64", &sizes.collect::<Vec<u8>>()), fmt.clone(), head, data.clone()])
+        };
+        for bytes in [1_998, 0, u64::MAX] {
+            assert_eq!(decoded("long.wav", &long(bytes)), expected, "{bytes}");
+        }
+        assert!(fault("long.wav", &long(2_000)).contains("header says 2000 bytes of samples, the file holds 1998"));
+    }
+    // RIFX: everything big-endian
+    let swapped = |bytes: &[u8], at: &[usize]| -> Vec<u8> {
+        let mut rest = bytes;
+        at.iter().flat_map(|&n| rest.split_off(..n).unwrap().iter().rev().copied().collect::<Vec<_>>()).collect()
+    };
+    let big = |tag: &[u8; 4], body: &[u8]| [tag.as_slice(), &(body.len() as u32).to_be_bytes(), body].concat();
+    let fields = swapped(&format(1, 16, 2, 44_100), &[2, 2, 4, 4, 2, 2]);
+    let rifx = [b"RIFX\0\0\0\0WAVE".to_vec(), big(b"fmt ", &fields), big(b"data", &swapped(&data, &[2; 999]))];
+    assert_eq!(decoded("big.wav", &rifx.concat()), expected);
+    // Wave64: GUIDs, and lengths of eight bytes that count the heads
+    let rest = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a";
+    let wide = |tag: &[u8; 4], size: u64, body: &[u8]| {
+        let padding = vec![0; body.len().next_multiple_of(8) - body.len()];
+        [tag.as_slice(), rest, &size.to_le_bytes(), body, &padding].concat()
+    };
+    for size in [24 + 1_998, i64::MAX as u64] {
+        let head = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0\0\0\0\0\0\0\0\0wave".to_vec();
+        let odd = wide(b"list", 24 + 3, b"abc");
+        let chunks = [odd, wide(b"fmt ", 40, &format(1, 16, 2, 44_100)), wide(b"data", size, &data)];
+        let bytes = [head, rest.to_vec(), chunks.concat()].concat();
+        // of a length that is not known, the padding counts as samples
+        assert_eq!(decoded("wide.w64", &bytes)[..999], expected, "{size}");
+    }
+}
+
+/// A chunk of an AIFF.
+fn big_chunk(tag: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    [tag.as_slice(), &(body.len() as u32).to_be_bytes(), body, &[0][..body.len() % 2]].concat()
+}
+
+/// The common chunk of a mono AIFF-C, or of an AIFF where `coding` is `NONE`.
+fn common(bits: u16, coding: &[u8; 4], frames: u32, extra: &[u8]) -> Vec<u8> {
+    // 22050 = 0xac44 / 2
+    let rate = [0x40, 0x0d, 0xac, 0x44, 0, 0, 0, 0, 0, 0];
+    let coding = if coding == b"NONE" { Vec::new() } else { [coding.as_slice(), &[0, 0]].concat() };
+    let numbers = [1u16.to_be_bytes().to_vec(), frames.to_be_bytes().to_vec(), bits.to_be_bytes().to_vec()].concat();
+    big_chunk(b"COMM", &[&numbers, rate.as_slice(), &coding, extra].concat())
+}
+
+/// The sound chunk, whose samples begin `offset` bytes later than they could.
+fn sound_chunk(offset: u32, data: &[u8]) -> Vec<u8> {
+    let head = [offset.to_be_bytes(), [0; 4]].concat();
+    big_chunk(b"SSND", &[head, vec![7; offset as usize], data.to_vec()].concat())
+}
+
+fn aiff_bytes(kind: &[u8; 4], chunks: &[Vec<u8>]) -> Vec<u8> {
+    let body = chunks.concat();
+    [b"FORM".as_slice(), &(body.len() as u32 + 4).to_be_bytes(), kind, &body].concat()
+}
+
+#[test]
+fn aiff_of_every_coding_comes_back() {
+    let (expected, steps) = steps();
+    let each = |sample: &dyn Fn(i16) -> Vec<u8>| steps.iter().flat_map(|&step| sample(step)).collect::<Vec<u8>>();
+    let big = each(&|x| x.to_be_bytes().to_vec());
+    let version = big_chunk(b"FVER", &0xa280_5140u32.to_be_bytes());
+    let wide = |x: i16| i32::from(x) << 16;
+    let codings: [(u16, &[u8; 4], Vec<u8>); 9] = [
+        (16, b"NONE", big.clone()),
+        (12, b"twos", big.clone()),
+        (16, b"sowt", each(&|x| x.to_le_bytes().to_vec())),
+        (24, b"sowt", each(&|x| wide(x).to_le_bytes()[1..].to_vec())),
+        (24, b"in24", each(&|x| wide(x).to_be_bytes()[..3].to_vec())),
+        (32, b"in32", each(&|x| wide(x).to_be_bytes().to_vec())),
+        (32, b"23ni", each(&|x| wide(x).to_le_bytes().to_vec())),
+        (32, b"fl32", each(&|x| (f32::from(x) / 32_768.0).to_be_bytes().to_vec())),
+        (64, b"FL64", each(&|x| (f64::from(x) / 32_768.0).to_be_bytes().to_vec())),
+    ];
+    for (bits, coding, data) in codings {
+        let kind = if coding == b"NONE" { b"AIFF" } else { b"AIFC" };
+        let (common, name) = (common(bits, coding, 999, b""), String::from_utf8_lossy(coding));
+        for chunks in [
+            vec![common.clone(), sound_chunk(0, &data)],
+            vec![version.clone(), common.clone(), sound_chunk(0, &data), big_chunk(b"NAME", b"odd")],
+            // the sound first, or at the start of a disk's block, or more of it than is counted
+            vec![sound_chunk(0, &data), common.clone()],
+            vec![common.clone(), sound_chunk(512, &data)],
+            vec![common.clone(), sound_chunk(0, &[data.clone(), vec![9; 64]].concat())],
+        ] {
+            assert_eq!(decoded("a.aiff", &aiff_bytes(kind, &chunks)), expected, "{bits} bits of {name}");
+        }
+    }
+    // bytes at the end of the common chunk
+    let extra = aiff_bytes(b"AIFF", &[common(16, b"NONE", 999, &[0; 4]), sound_chunk(0, &big)]);
+    assert_eq!(decoded("extra.aiff", &extra), expected);
+    // a pipe of sox, and one of ffmpeg
+    for (frames, size) in [(0x7f00_0000 / 2, 0x7f00_0008u32), (0, 0)] {
+        let sound = [b"SSND".as_slice(), &size.to_be_bytes(), &[0; 8], &big].concat();
+        assert_eq!(decoded("pipe.aiff", &aiff_bytes(b"AIFF", &[common(16, b"NONE", frames, b""), sound])), expected);
+    }
+    for (chunks, words) in [
+        (vec![common(16, b"NONE", 2_000, b""), sound_chunk(0, &big)], "truncated: header says 4000 bytes of samples"),
+        (vec![common(16, b"NONE", 0, b""), sound_chunk(0, b"")], "holds no samples"),
+        (vec![common(16, b"NONE", 0, b""), sound_chunk(0, b""), big_chunk(b"ID3 ", &[5; 400])], "holds no samples"),
+        (vec![common(16, b"NONE", 999, b"")], "truncated: the header ends before the samples start"),
+        (vec![sound_chunk(0, &big)], "truncated: the header ends before the samples start"),
+    ] {
+        let line = fault("bad.aiff", &aiff_bytes(b"AIFF", &chunks));
+        assert!(line.contains(words), "{line}");
+    }
+}
+
+/// A FLAC of `frames` frames of 65,535 equal samples at 1,000 Hz, 13 bytes each.
+fn long_flac(frames: u32) -> Vec<u8> {
+    fn crc(bytes: &[u8], bits: u32, polynomial: u32) -> u32 {
+        let (top, mask) = (1 << (bits - 1), ((1u64 << bits) - 1) as u32);
+        bytes.iter().fold(0, |crc, &byte| {
+            let crc = crc ^ (u32::from(byte) << (bits - 8));
+            (0..8).fold(crc, |crc, _| mask & if crc & top == 0 { crc << 1 } else { (crc << 1) ^ polynomial })
+        })
+    }
+    let samples = u64::from(frames) * 65_535;
+    let mut info = [0xff; 4].to_vec();
+    info.extend([0; 6]);
+    // 1,000 Hz, one channel, 16 bits
+    info.extend(((1_000u64 << 44) | (15 << 36) | samples).to_be_bytes());
+    info.extend([0; 16]);
+    let mut bytes = [b"fLaC\x80\0\0\x22".as_slice(), &info].concat();
+    for frame in 0..frames {
+        let mut head = vec![0xff, 0xf8, 0x70, 0x08];
+        // the frame's number, coded like a character
+        head.extend(char::from_u32(frame).unwrap().to_string().as_bytes());
+        head.extend(65_534u16.to_be_bytes());
+        head.push(crc(&head, 8, 0x07) as u8);
+        let value = if frame % 2 == 0 { 8_000i16 } else { -8_000 };
+        head.extend([&[0][..], &value.to_be_bytes()].concat());
+        let check = crc(&head, 16, 0x8005) as u16;
+        head.extend(check.to_be_bytes());
+        bytes.extend(head);
+    }
+    bytes
+}
+
+#[test]
+fn what_is_absurdly_long_is_refused_whole_and_read_in_parts() {
+    // five hours in 3.7 kB
+    let bytes = long_flac(271);
+    assert!((3_700..3_800).contains(&bytes.len()), "{}", bytes.len());
+    let line = fault("bomb.flac", &bytes);
+    assert!(line.contains("minutes or more in 37") && line.contains("too little for any sound"), "{line}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&folder, "bomb.flac", &bytes);
+    assert_eq!(part(&path, 22_050 * 60, Some(22_050)).unwrap().len(), 22_050);
+    // a short one is none
+    assert_eq!(decoded("short.flac", &long_flac(2)).len(), (2.0f64 * 65.535 * 22_050.0).round() as usize);
+    // 30 hours of zeros, which the disk does not hold
+    let path = write(&folder, "long.au", &au_bytes(2, 1_000, 1, Some(108_000_000), &[]));
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(28 + 108_000_000).unwrap();
+    let line = decode(&path).unwrap_err().one_line();
+    assert!(line.ends_with("longer than 24 hours: split the file, or take a part of it"), "{line}");
+    assert_eq!(part(&path, 22_050 * 3_600 * 29, Some(100)).unwrap(), [0.0; 100]);
 }
 
 #[test]
 fn silence_decodes_and_is_seen() {
     let folder = tempfile::tempdir().unwrap();
-    let spec = spec(1, 44_100, 16, SampleFormat::Int);
-    assert!(is_silent(&decode(&wav(&folder, spec, &[0.0; 5_000])).unwrap()));
-    assert!(!is_silent(&decode(&wav(&folder, spec, &[0.0, 0.0, 0.01, 0.0, 0.0])).unwrap()));
+    let heard = |rate: u32, frames: &[[f32; 2]]| {
+        let path = wav(&folder, spec(2, rate, 16, SampleFormat::Int), &frames.concat());
+        stream(&path, Part::default(), &mut |_| Ok(())).unwrap().silence
+    };
+    let tone = |i: u32| (TAU * f64::from(i) / 50.0).sin() as f32 / 2.0;
+    for rate in [8_000, 16_000, 22_050, 44_100, 48_000, 96_000] {
+        for constant in [[0.0, 0.0], [0.25, -0.125], [0.25, -0.25]] {
+            assert_eq!(heard(rate, &vec![constant; 5_000]), Some(Silence::Constant), "{constant:?} at {rate} Hz");
+        }
+        let tones = |right: f32| (0..5_000).map(|i| [tone(i), right * tone(i)]).collect::<Vec<_>>();
+        assert_eq!(heard(rate, &tones(-1.0)), Some(Silence::Cancelled), "{rate} Hz");
+        for right in [0.0, 1.0, -0.9] {
+            assert_eq!(heard(rate, &tones(right)), None, "{right} at {rate} Hz");
+        }
+    }
+    assert_eq!(heard(44_100, &[[0.0, 0.0], [0.0, 0.0], [0.01, 0.0], [0.0, 0.0]]), None);
 }
 
 /// Decoding may fail, but only with an error, and what it yields is finite.

@@ -3,17 +3,15 @@
 //! What a file is, its first bytes say, not its name. Packets are decoded one by one, mixed down and resampled as they
 //! come: [`stream`] hands them on at once, [`decode`] gathers them, and only the result is ever held whole. A file that
 //! is not entirely there is refused, not used as far as it goes: a training set should not depend on how a download
-//! ended. A few damaged packets are replaced by silence of their length, and a note says so. (An MP3 without a Xing or
-//! Info header does not say how long it is: one that ends early is a shorter one.)
+//! ended. (An MP3 without a Xing or Info header does not say how long it is: one that ends early is a shorter one.)
 
-use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
 use symphonia::core::audio::{Channels, GenericAudioBufferRef};
 use symphonia::core::codecs::CodecParameters;
-use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions, well_known};
+use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error as Fault;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::well_known::FORMAT_ID_WAVE;
@@ -26,7 +24,7 @@ use symphonia::core::units::{Duration, Timestamp};
 use super::pcm::{self, Pcm, Wav};
 use super::resample::{LOUDEST, Resample, resampled_length};
 use super::section::Section;
-use super::{SAMPLE_RATE, flac, mp3, ogg, tags};
+use super::{SAMPLE_RATE, flac, foreign, mp3, ogg, tags};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -47,6 +45,15 @@ const PCM_FRAMES: u64 = 4096;
 
 /// Frames before the place that is sought at which decoding starts: a lossy codec builds on what came before.
 const RUN_UP: u64 = 1 << 14;
+
+/// The longest recording, hours: a longer one is taken in parts.
+const LONGEST: u64 = 24;
+
+/// No recording takes fewer bytes for a second of sound.
+const LEAST_RATE: u64 = 2;
+
+/// So many seconds are believed of any file, whatever its length.
+const BELIEVED: u64 = 600;
 
 /// A part of a recording, in samples at [`SAMPLE_RATE`]; the default is all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -91,7 +98,7 @@ impl Part {
 /// WAV (8 to 32 bits, float, A-law, mu-law, ADPCM), AU, AIFF, FLAC, MP3 and Ogg Vorbis. Channels are averaged; another
 /// rate is resampled without delay, so that `n` frames at `sr` Hz become `round(n * 22050 / sr)` samples.
 ///
-/// Silence is decoded like anything else: ask [`is_silent`]. [`stream`] also says what was bridged.
+/// Silence is decoded like anything else. [`stream`] says whether there is nothing else, and what was bridged.
 ///
 /// # Errors
 /// A file that cannot be read, is not audio, is truncated or says more than it holds, has no samples, or has samples
@@ -99,6 +106,8 @@ impl Part {
 pub fn decode(path: &Path) -> Result<Vec<f32>> {
     let mut samples = Vec::new();
     stream(path, Part::default(), &mut |block| {
+        let full = |_| Error::audio(path, "too long to be held in memory");
+        samples.try_reserve(block.len()).map_err(full)?;
         samples.extend_from_slice(block);
         Ok(())
     })?;
@@ -109,65 +118,140 @@ pub fn decode(path: &Path) -> Result<Vec<f32>> {
 ///
 /// A part is sought, not decoded up to; its samples are those of the whole file's.
 ///
-/// Returns notes, one line each, without the file's name. A note says what is wrong with the file and how it was bridged:
-/// "2 of 231 frames are damaged: silence replaces them". A file without faults has none.
-///
 /// # Errors
-/// Those of [`decode`], as far as the file was read; a part that reaches beyond its end; what `sink` returns.
-pub fn stream(path: &Path, part: Part, sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<Vec<String>> {
-    let mut file = files::open(path)?;
-    let about = file.metadata().map_err(Error::io("cannot read", path))?;
-    let content = tags::content(&mut file, about.len(), |first| Kind::known(first).is_some());
-    let mut file = content.and_then(|range| Section::new(file, range)).map_err(Error::io("cannot read", path))?;
-    let length = file.length();
-    if length == 0 {
-        let what = if about.len() == 0 { "an empty file" } else { "holds tags and no sound" };
-        return Err(Error::audio(path, what));
+/// Those of [`decode`], as far as the file was read; a part that reaches beyond its end; what `sink` returns. A whole file
+/// that is longer than 24 hours, or longer than its bytes can be, is refused once that is known.
+pub fn stream(path: &Path, part: Part, sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<Heard> {
+    let Content { section: file, head, bytes } = open(path)?;
+    let trouble = file.trouble();
+    let mut mono = Mono::new(path, part, bytes, sink);
+    let decoded = decode_content(path, file, &head, &mut mono).and_then(|()| mono.finish());
+    // decoders take a failing disk for a damaged file, or for its end
+    match trouble.get() {
+        Some(error) => Err(Error::io("cannot read", path)(error)),
+        None => decoded,
     }
-    let mut magic = Vec::with_capacity(12);
-    Read::by_ref(&mut file).take(12).read_to_end(&mut magic).map_err(Error::io("cannot read", path))?;
-    let mut mono = Mono::new(path, part, sink);
-    if let Some(name) = other(&magic) {
-        return Err(Error::audio(path, format!("{name}, which is not supported: convert it to wav, flac, ogg or mp3")));
-    }
-    let kind = match Kind::known(&magic) {
-        Some(kind) => kind,
-        None => {
-            file.rewind().map_err(Error::io("cannot read", path))?;
-            if let Some(error) = ogg::damaged_start(path, (&mut file).take(UNKNOWN_START)) {
-                return Err(error);
-            }
-            // bytes of something else may come before an mp3's first frame
-            Kind::Mp3
-        }
-    };
-    match kind {
-        Kind::Wav => match pcm::wav(path, &mut file, length)? {
-            Wav::Pcm(pcm) => decode_pcm(path, file, &pcm, &mut mono)?,
-            Wav::Mp3 { start, bytes } => {
-                let file = file.part(start, bytes).map_err(Error::io("cannot read", path))?;
-                mp3::decode(path, file, &mut mono)?;
-            }
-            Wav::Other => decode_container(path, file, &mut mono)?,
-        },
-        Kind::Au => {
-            let pcm = pcm::au(path, &mut file, length)?;
-            decode_pcm(path, file, &pcm, &mut mono)?;
-        }
-        Kind::Aiff => {
-            pcm::check_aiff(path, &mut file, length)?;
-            decode_container(path, file, &mut mono)?;
-        }
-        Kind::Ogg => ogg::decode(path, file, &mut mono)?,
-        Kind::Flac => flac::decode(path, file, &mut mono)?,
-        Kind::Mp3 => mp3::decode(path, file, &mut mono)?,
-    }
-    mono.finish()
 }
 
-/// True if nothing can be heard: all samples are equal (zero, or a constant offset).
-pub fn is_silent(samples: &[f32]) -> bool {
-    samples.windows(2).all(|pair| pair[0] == pair[1])
+/// What is known of a file once it has been decoded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Heard {
+    /// What is wrong with the file and how it was bridged, one line each, without the file's name: "2 of 231 frames are
+    /// damaged: silence replaces them". A file without faults has none.
+    pub notes: Vec<String>,
+    /// Why nothing can be heard in the part that was decoded, if so.
+    pub silence: Option<Silence>,
+}
+
+/// Why nothing can be heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// Every channel is constant, zero or not.
+    Constant,
+    /// The mean of the channels is constant, although they are not: it is 60 dB below their peaks, or less.
+    Cancelled,
+}
+
+impl std::fmt::Display for Silence {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Silence::Constant => "silent",
+            Silence::Cancelled => "its channels cancel out: mixed down to one, nothing is left of them",
+        })
+    }
+}
+
+/// Tells what kind of file `path` is by its first bytes.
+///
+/// # Errors
+/// The file cannot be read, or holds nothing but tags.
+pub fn sniff(path: &Path) -> Result<Sniffed> {
+    let head = open(path)?.head;
+    Ok(match (Kind::known(&head), foreign::name(&head)) {
+        (_, Some(format)) => Sniffed::Foreign(format),
+        (Some(_), None) => Sniffed::Readable,
+        (None, None) => Sniffed::Unknown(head),
+    })
+}
+
+/// What a file's first bytes say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sniffed {
+    /// It begins like a file that can be decoded.
+    Readable,
+    /// A format of sound that is not supported: "an MPEG-4 file (AAC or ALAC)".
+    Foreign(&'static str),
+    /// Neither; these are the first bytes.
+    Unknown(Vec<u8>),
+}
+
+/// Why a file in a `format` of [`Sniffed::Foreign`] is refused.
+pub fn unsupported(format: &str) -> String {
+    format!("{format}, which is not supported: convert it to flac or wav")
+}
+
+/// Why a file of unknown content is refused.
+pub const NOT_AUDIO: &str = "not an audio file that can be read (wav, aiff, au, flac, mp3, ogg)";
+
+/// A file without its tags.
+struct Content {
+    section: Section,
+    /// Its first bytes, up to 512.
+    head: Vec<u8>,
+    /// Its length with tags.
+    bytes: u64,
+}
+
+fn open(path: &Path) -> Result<Content> {
+    let mut file = files::open(path)?;
+    let bytes = file.metadata().map_err(Error::io("cannot read", path))?.len();
+    let content = tags::content(&mut file, bytes, |first| Kind::known(first).is_some());
+    let mut section = content.and_then(|range| Section::new(file, range)).map_err(Error::io("cannot read", path))?;
+    if section.length() == 0 {
+        return Err(Error::audio(path, if bytes == 0 { "an empty file" } else { "holds tags and no sound" }));
+    }
+    let mut head = Vec::new();
+    let read = Read::by_ref(&mut section).take(512).read_to_end(&mut head);
+    read.map_err(Error::io("cannot read", path))?;
+    Ok(Content { section, head, bytes })
+}
+
+fn decode_content(path: &Path, mut file: Section, head: &[u8], mono: &mut Mono) -> Result<()> {
+    let length = file.length();
+    match Kind::known(head) {
+        None => match foreign::name(head) {
+            Some(format) => Err(Error::audio(path, unsupported(format))),
+            None => decode_unknown(path, file, mono),
+        },
+        Some(Kind::Wav) => match pcm::wav(path, &mut file, length)? {
+            Wav::Pcm(pcm) => decode_pcm(path, file, &pcm, mono),
+            Wav::Mp3 { start, bytes } => {
+                let file = file.part(start, bytes).map_err(Error::io("cannot read", path))?;
+                mp3::decode(path, file, mono)
+            }
+            Wav::Other => decode_container(path, file, mono),
+        },
+        Some(Kind::Au) => {
+            let pcm = pcm::au(path, &mut file, length)?;
+            decode_pcm(path, file, &pcm, mono)
+        }
+        Some(Kind::Aiff) => {
+            let pcm = pcm::aiff(path, &mut file, length)?;
+            decode_pcm(path, file, &pcm, mono)
+        }
+        Some(Kind::Ogg) => ogg::decode(path, file, mono),
+        Some(Kind::Flac) => flac::decode(path, file, mono),
+        Some(Kind::Mp3) => mp3::decode(path, file, mono),
+    }
+}
+
+/// Decodes a file whose first bytes are of no known format: bytes of something else may come before the sound.
+fn decode_unknown(path: &Path, mut file: Section, mono: &mut Mono) -> Result<()> {
+    file.rewind().map_err(Error::io("cannot read", path))?;
+    match ogg::damaged_start(path, (&mut file).take(UNKNOWN_START)) {
+        Some(error) => Err(error),
+        None => mp3::decode(path, file, mono),
+    }
 }
 
 /// The formats that can be read.
@@ -184,8 +268,10 @@ impl Kind {
     /// What the first bytes of the content, which has no tags any more, say that it is.
     fn known(magic: &[u8]) -> Option<Kind> {
         match magic {
-            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E'] => Some(Kind::Wav),
-            [b'F', b'O', b'R', b'M', _, _, _, _, b'A', b'I', b'F', b'F' | b'C'] => Some(Kind::Aiff),
+            [b'R', b'I', b'F', b'F' | b'X', _, _, _, _, b'W', b'A', b'V', b'E', ..] => Some(Kind::Wav),
+            [b'R' | b'B', b'F' | b'W', b'6', b'4', _, _, _, _, b'W', b'A', b'V', b'E', ..] => Some(Kind::Wav),
+            bytes if bytes.starts_with(pcm::WAVE64) => Some(Kind::Wav),
+            [b'F', b'O', b'R', b'M', _, _, _, _, b'A', b'I', b'F', b'F' | b'C', ..] => Some(Kind::Aiff),
             [b'.', b's', b'n', b'd', ..] => Some(Kind::Au),
             [b'O', b'g', b'g', b'S', ..] => Some(Kind::Ogg),
             [b'f', b'L', b'a', b'C', ..] => Some(Kind::Flac),
@@ -196,29 +282,8 @@ impl Kind {
     }
 }
 
-/// The name of a format, known by its first bytes, that holds sound and is not read.
-fn other(magic: &[u8]) -> Option<&'static str> {
-    match magic {
-        [_, _, _, _, b'f', b't', b'y', b'p', ..] => Some("an mp4 file (m4a)"),
-        [0x1a, 0x45, 0xdf, 0xa3, ..] => Some("a matroska or webm file"),
-        [0x30, 0x26, 0xb2, 0x75, 0x8e, 0x66, 0xcf, 0x11, ..] => Some("an asf file (wma)"),
-        [0xff, 0xf0 | 0xf1 | 0xf8 | 0xf9, ..] => Some("an aac stream"),
-        [b'c', b'a', b'f', b'f', ..] => Some("a core audio file (caf)"),
-        [b'M', b'A', b'C', b' ', ..] => Some("a monkey's audio file (ape)"),
-        [b'w', b'v', b'p', b'k', ..] => Some("a wavpack file"),
-        [b'M', b'P', b'+', ..] | [b'M', b'P', b'C', b'K', ..] => Some("a musepack file"),
-        [b'M', b'T', b'h', b'd', ..] => Some("a midi file"),
-        [b'#', b'!', b'A', b'M', b'R', ..] => Some("an amr file"),
-        [b'F', b'L', b'V', 1, ..] => Some("a flash video"),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'A', b'V', b'I', b' '] => Some("an avi file"),
-        [0, 0, 1, 0xba, ..] => Some("an mpeg program stream"),
-        [b'P', b'K', 3, 4, ..] => Some("a zip archive"),
-        _ => None,
-    }
-}
-
 pub(super) fn not_audio(path: &Path) -> Error {
-    Error::audio(path, "not an audio file that can be read (wav, aiff, au, flac, mp3, ogg)")
+    Error::audio(path, NOT_AUDIO)
 }
 
 pub(super) fn truncated(path: &Path) -> Error {
@@ -247,6 +312,7 @@ fn decode_pcm(path: &Path, mut file: Section, pcm: &Pcm, mono: &mut Mono) -> Res
     let mut decoder = make_decoder(path, &parameters)?;
     let frame = u64::from(pcm.width) * u64::from(pcm.channels);
     let total = pcm.bytes / frame;
+    mono.expect(total)?;
     let from = mono.from.min(total);
     mono.seek(from);
     file.seek(SeekFrom::Start(pcm.start + from * frame)).map_err(Error::io("cannot read", path))?;
@@ -258,6 +324,10 @@ fn decode_pcm(path: &Path, mut file: Section, pcm: &Pcm, mono: &mut Mono) -> Res
         reader.by_ref().take(frames * frame).read_to_end(&mut bytes).map_err(Error::io("cannot read", path))?;
         if bytes.len() as u64 != frames * frame {
             return Err(truncated(path));
+        }
+        if pcm.is_low_24 {
+            // to the upper 24 bits
+            bytes.as_chunks_mut::<4>().0.iter_mut().for_each(|sample| *sample = [0, sample[0], sample[1], sample[2]]);
         }
         let packet = Packet::new(0, Timestamp::new(0), Duration::from(frames), bytes);
         mono.push(&decoder.decode(&packet).map_err(|fault| undecodable(path, &fault))?)?;
@@ -324,14 +394,6 @@ pub(super) fn decode_container(path: &Path, mut file: Section, mono: &mut Mono) 
     if let (0, Some(fault)) = (mono.frames, damage) {
         return Err(undecodable(path, &fault));
     }
-    // FLAC says beforehand, and exactly, how much there is
-    if let (well_known::CODEC_ID_FLAC, Some(said)) = (parameters.codec, track.num_frames)
-        && !mono.is_done()
-        && said > mono.frames
-    {
-        let fault = format!("truncated: header says {said} samples, {} could be decoded", mono.frames);
-        return Err(Error::audio(path, fault));
-    }
     Ok(())
 }
 
@@ -374,13 +436,32 @@ pub(super) struct Mono<'a> {
     resampled: Vec<f32>,
     /// What was bridged, one line each.
     notes: Vec<String>,
+    /// Whether anything can be heard.
+    loudness: Loudness,
+    /// Length of the file.
+    bytes: u64,
 }
 
 impl<'a> Mono<'a> {
-    fn new(path: &'a Path, part: Part, sink: &'a mut dyn FnMut(&[f32]) -> Result<()>) -> Self {
+    fn new(path: &'a Path, part: Part, bytes: u64, sink: &'a mut dyn FnMut(&[f32]) -> Result<()>) -> Self {
         let (interleaved, mixed, resampled, notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (format, resample, from, frames, at) = (None, None, 0, 0, 0);
-        Mono { path, part, sink, format, resample, from, frames, at, interleaved, mixed, resampled, notes }
+        let (format, resample, from, frames, at, loudness) = (None, None, 0, 0, 0, Loudness::default());
+        Mono {
+            path,
+            part,
+            sink,
+            format,
+            resample,
+            from,
+            frames,
+            at,
+            interleaved,
+            mixed,
+            resampled,
+            notes,
+            loudness,
+            bytes,
+        }
     }
 
     /// Says what is wrong with the file and how it was bridged: a line without the file's name.
@@ -424,6 +505,23 @@ impl<'a> Mono<'a> {
         Ok(())
     }
 
+    /// Refuses a whole file of `frames` frames that is longer than is accepted; to be asked as soon as that is known.
+    pub(super) fn expect(&self, frames: u64) -> Result<()> {
+        let Some((rate, _)) = self.format.filter(|_| self.part.length.is_none()) else { return Ok(()) };
+        let seconds = frames.saturating_sub(self.from) / u64::from(rate);
+        let (longest, bytes) = (LONGEST * 3_600, self.bytes);
+        if seconds > longest {
+            let remedy = "split the file, or take a part of it";
+            return Err(self.fault(format!("longer than {LONGEST} hours: {remedy}")));
+        }
+        if seconds > BELIEVED.max(bytes / LEAST_RATE) {
+            let minutes = seconds / 60;
+            let fault = format!("{minutes} minutes or more in {bytes} bytes: too little for any sound; record it anew");
+            return Err(self.fault(fault));
+        }
+        Ok(())
+    }
+
     /// The next frame will be `frame`.
     pub(super) fn seek(&mut self, frame: u64) {
         self.frames = frame;
@@ -450,20 +548,26 @@ impl<'a> Mono<'a> {
         self.check(buffer.spec().rate(), channels)?;
         let Some(unneeded) = self.advance(buffer.frames()) else { return Ok(()) };
         buffer.copy_to_vec_interleaved(&mut self.interleaved);
-        self.mixed.clear();
-        let scale = 1.0 / channels as f32;
-        let needed = self.interleaved.chunks_exact(channels).skip(unneeded);
-        self.mixed.extend(needed.map(|frame| frame.iter().sum::<f32>() * scale));
-        self.resample()
+        self.interleaved.drain(..unneeded * channels);
+        self.mix(channels)
     }
 
     /// Passes on the samples `part` of decoded channels, `[channel][sample]`. The format must have been checked.
     pub(super) fn push_planar(&mut self, channels: &[Vec<f32>], part: Range<usize>) -> Result<()> {
         let Some(unneeded) = self.advance(part.len()) else { return Ok(()) };
-        let scale = 1.0 / channels.len() as f32;
-        let sum = |sample: usize| channels.iter().map(|channel| channel[sample]).sum::<f32>();
+        self.interleaved.clear();
+        for sample in part.start + unneeded..part.end {
+            self.interleaved.extend(channels.iter().map(|channel| channel[sample]));
+        }
+        self.mix(channels.len())
+    }
+
+    /// Mixes `interleaved` down to one channel, and passes it on.
+    fn mix(&mut self, channels: usize) -> Result<()> {
+        let scale = 1.0 / channels as f32;
         self.mixed.clear();
-        self.mixed.extend((part.start + unneeded..part.end).map(|sample| sum(sample) * scale));
+        self.mixed.extend(self.interleaved.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() * scale));
+        self.loudness.hear(&self.interleaved, &self.mixed);
         self.resample()
     }
 
@@ -500,6 +604,7 @@ impl<'a> Mono<'a> {
 
     /// Checks and resamples `mixed`, whose last frame is the one before `frames`, and hands it on.
     fn resample(&mut self) -> Result<()> {
+        self.expect(self.frames)?;
         let first = self.frames - self.mixed.len() as u64;
         if let Some(bad) = self.mixed.iter().position(|x| !x.is_finite()) {
             return Err(self.fault(format!("sample {} is not a finite number", first + bad as u64)));
@@ -538,7 +643,7 @@ impl<'a> Mono<'a> {
         (self.sink)(block)
     }
 
-    fn finish(mut self) -> Result<Vec<String>> {
+    fn finish(mut self) -> Result<Heard> {
         if let Some(resample) = self.resample.take()
             && !self.is_done()
         {
@@ -564,7 +669,44 @@ impl<'a> Mono<'a> {
                 self.fault(format!("only {total:.3} s long, but {asked} was asked for: start earlier or take less"))
             );
         }
-        Ok(self.notes)
+        Ok(Heard { notes: self.notes, silence: self.loudness.silence() })
+    }
+}
+
+/// How far samples lie from the first one.
+#[derive(Default)]
+struct Loudness {
+    /// The first frame, and its mean.
+    first: Vec<f32>,
+    first_mixed: f32,
+    /// The largest distance of a channel's sample from its first.
+    apart: f32,
+    /// The largest distance of a frame's mean from the first.
+    apart_mixed: f32,
+}
+
+impl Loudness {
+    /// Takes the next frames, `interleaved`, and their means, `mixed`.
+    fn hear(&mut self, interleaved: &[f32], mixed: &[f32]) {
+        let Some(channels) = interleaved.len().checked_div(mixed.len()) else { return };
+        if self.first.is_empty() {
+            (self.first, self.first_mixed) = (interleaved[..channels].to_vec(), mixed[0]);
+        }
+        let largest = |a: f32, (x, first): (&f32, &f32)| a.max((x - first).abs());
+        self.apart = interleaved
+            .chunks_exact(channels)
+            .fold(self.apart, |a, frame| frame.iter().zip(&self.first).fold(a, largest));
+        self.apart_mixed = mixed.iter().fold(self.apart_mixed, |a, x| largest(a, (x, &self.first_mixed)));
+    }
+
+    fn silence(&self) -> Option<Silence> {
+        /// 60 dB.
+        const FAINT: f32 = 1e-3;
+        if self.apart == 0.0 {
+            Some(Silence::Constant)
+        } else {
+            (self.apart_mixed <= FAINT * self.apart).then_some(Silence::Cancelled)
+        }
     }
 }
 
@@ -573,8 +715,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_is_a_constant() {
-        assert!(is_silent(&[]) && is_silent(&[0.0]) && is_silent(&[0.0, -0.0, 0.0]) && is_silent(&[0.25; 9]));
-        assert!(!is_silent(&[0.0, 0.0, 1e-30]));
+    fn silence_is_a_constant_in_every_channel() {
+        let silence = |frames: &[&[f32]]| {
+            let mut loudness = Loudness::default();
+            for frame in frames {
+                loudness.hear(frame, &[frame.iter().sum::<f32>() / frame.len() as f32]);
+            }
+            loudness.silence()
+        };
+        let constants: [&[&[f32]]; 5] =
+            [&[], &[&[0.0]], &[&[0.0], &[-0.0]], &[&[0.25], &[0.25]], &[&[0.5, -0.1], &[0.5, -0.1]]];
+        for constant in constants {
+            assert_eq!(silence(constant), Some(Silence::Constant), "{constant:?}");
+        }
+        assert_eq!(silence(&[&[0.5, -0.5], &[0.25, -0.25]]), Some(Silence::Cancelled));
+        // a step of 16 bits is left of it
+        assert_eq!(silence(&[&[0.5, -0.5], &[0.25, -0.24997]]), Some(Silence::Cancelled));
+        let sounds: [&[&[f32]]; 3] = [&[&[0.0], &[1e-30]], &[&[0.5, -0.5], &[0.5, -0.25]], &[&[0.0, 0.0], &[0.0, 0.1]]];
+        for heard in sounds {
+            assert_eq!(silence(heard), None, "{heard:?}");
+        }
     }
 }

@@ -9,6 +9,7 @@ pub mod cwt;
 pub mod decode;
 pub mod features;
 mod flac;
+mod foreign;
 pub mod linear;
 mod log;
 pub mod mel;

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use symphonia::core::io::MediaSource;
 
@@ -12,20 +14,49 @@ pub(super) struct Section {
     range: Range<u64>,
     /// The next byte, counted from the start of the range.
     at: u64,
+    trouble: Trouble,
+}
+
+/// The system's last error while a section was read: decoders hide it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trouble(Arc<AtomicI32>);
+
+impl Trouble {
+    /// The error, if there was one.
+    pub(super) fn get(&self) -> Option<io::Error> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            code => Some(io::Error::from_raw_os_error(code)),
+        }
+    }
+
+    fn note(&self, error: &io::Error) {
+        if let Some(code) = error.raw_os_error()
+            && error.kind() != ErrorKind::Interrupted
+        {
+            self.0.store(code, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Section {
     /// The bytes `range` of `file`, from their start on.
     pub(super) fn new(mut file: File, range: Range<u64>) -> io::Result<Section> {
         file.seek(SeekFrom::Start(range.start))?;
-        Ok(Section { file, range, at: 0 })
+        Ok(Section { file, range, at: 0, trouble: Trouble::default() })
     }
 
     /// The `length` bytes from `start` on, or as many of them as there are, as a section.
     pub(super) fn part(self, start: u64, length: u64) -> io::Result<Section> {
         let within = |byte: u64| self.range.start.saturating_add(byte).min(self.range.end);
         let range = within(start)..within(start.saturating_add(length));
-        Section::new(self.file, range)
+        let trouble = self.trouble;
+        Ok(Section { trouble, ..Section::new(self.file, range)? })
+    }
+
+    /// What tells of an error of the system, also after the section has gone to a decoder.
+    pub(super) fn trouble(&self) -> Trouble {
+        self.trouble.clone()
     }
 
     /// Length in bytes.
@@ -38,7 +69,7 @@ impl Read for Section {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.length().saturating_sub(self.at);
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let read = self.file.read(&mut buffer[..wanted])?;
+        let read = self.file.read(&mut buffer[..wanted]).inspect_err(|error| self.trouble.note(error))?;
         self.at += read as u64;
         Ok(read)
     }
@@ -53,7 +84,7 @@ impl Seek for Section {
         };
         let absolute = to.and_then(|to| Some((to, self.range.start.checked_add(to)?)));
         let (to, absolute) = absolute.ok_or_else(|| io::Error::from(ErrorKind::InvalidInput))?;
-        self.file.seek(SeekFrom::Start(absolute))?;
+        self.file.seek(SeekFrom::Start(absolute)).inspect_err(|error| self.trouble.note(error))?;
         self.at = to;
         Ok(to)
     }
@@ -110,5 +141,18 @@ mod tests {
         assert_eq!(rest(&mut section(2..7).part(1, 2).unwrap()), "34");
         assert_eq!(rest(&mut section(2..7).part(3, 99).unwrap()), "56");
         assert_eq!(rest(&mut section(2..7).part(9, u64::MAX).unwrap()), "");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_error_of_the_system_is_remembered() {
+        // a folder can be opened, but not read: EISDIR
+        let mut section = Section::new(File::open("/").unwrap(), 0..9).unwrap();
+        let trouble = section.trouble();
+        assert!(trouble.get().is_none());
+        let error = section.read(&mut [0; 9]).unwrap_err();
+        assert_eq!(trouble.get().unwrap().raw_os_error(), error.raw_os_error());
+        let part = section.part(1, 2).unwrap();
+        assert!(part.trouble().get().is_some(), "also of a part");
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rand::RngExt;
 
+use super::recording::Recording;
 use super::segments::Settings;
 use super::{Corpus, augment, prepared};
 use crate::audio::augment::Deformer;
@@ -46,17 +47,19 @@ impl Cache {
         Cache { folder: None }
     }
 
-    /// The corpus of this key: the stored one, or else the one that `make` makes, which is then stored.
+    /// The corpus of this key: the stored one, or else the one that `make` makes, which is then stored. Without a key,
+    /// nothing is looked up or stored.
     ///
     /// # Errors
     /// Those of `make`. A stored file that cannot be read is replaced; if it cannot be written, the corpus's notes say so.
     pub(super) fn corpus(
         &self,
-        key: impl FnOnce() -> Result<Key>,
+        key: impl FnOnce() -> Result<Option<Key>>,
         make: impl FnOnce() -> Result<Corpus>,
     ) -> Result<Corpus> {
         let Some(folder) = &self.folder else { return make() };
-        let path = folder.join(format!("{}.safetensors", key()?.0.finalize()));
+        let Some(key) = key()? else { return make() };
+        let path = folder.join(format!("{}.safetensors", key.0.finalize()));
         if let Ok(corpus) = prepared::read(&path) {
             return Ok(corpus);
         }
@@ -100,7 +103,7 @@ impl Key {
             let front_end = &settings.front_end;
             let mut probe = vec![0.0; augment::ROWS * front_end.bins() * front_end.frames(SEGMENT_SAMPLES)];
             let (deformer, plan) = (Deformer::new(), front_end.plan()?);
-            augment::transform(&deformer, &*plan, &noise(), (0, "cache", "probe"), &mut probe)?;
+            augment::transform(&deformer, &*plan, &Recording::of(noise()), (0, "cache", "probe"), &mut probe)?;
             self.add(b"augment");
             self.floats(&probe);
         }

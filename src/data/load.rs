@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::cache::{self, Cache, Key};
 use super::prepared::{self, number_tracks, numbered_classes};
+use super::recording::Recording;
 use super::segments::{Progress, Settings, TOO_LOUD, Track, gather, meta, zeros};
 use super::{Content, Corpus, Meta, Set, folder, pickle, split, synthetic};
 use crate::audio::{FrontEnd, SEGMENT_SAMPLES};
@@ -55,7 +56,7 @@ pub fn load_with(cache: &Cache, source: &Source, settings: &Settings, progress: 
     let path = match source {
         Source::Path(path) => path,
         &Source::Synthetic { tracks_per_genre } => {
-            let key = || synthetic_key(settings, tracks_per_genre);
+            let key = || synthetic_key(settings, tracks_per_genre).map(Some);
             return cache.corpus(key, || synthetic_corpus(settings, tracks_per_genre, progress));
         }
     };
@@ -93,7 +94,7 @@ pub fn load_with(cache: &Cache, source: &Source, settings: &Settings, progress: 
             let key = || {
                 let mut key = Key::new("pickle", &settings.front_end)?;
                 key.add(cache::digest(path)?.as_bytes());
-                Ok(key)
+                Ok(Some(key))
             };
             let make = || from_pickle(pickle::read(path)?, path, &settings.front_end, progress);
             Ok(named(cache.corpus(key, make)?, super::name_of(path)))
@@ -168,7 +169,8 @@ fn named(mut corpus: Corpus, name: String) -> Corpus {
     corpus
 }
 
-fn folder_key(listing: &folder::Listing, settings: &Settings) -> Result<Key> {
+/// The key of a folder; none if a file cannot be read, be it for now or for good.
+fn folder_key(listing: &folder::Listing, settings: &Settings) -> Result<Option<Key>> {
     let mut key = Key::new("folder", &settings.front_end)?;
     key.settings(settings)?;
     let copies = listing.copies.iter().map(|(_, copy)| copy);
@@ -176,15 +178,15 @@ fn folder_key(listing: &folder::Listing, settings: &Settings) -> Result<Key> {
     key.add(&files.len().to_le_bytes());
     let digests: Vec<_> = files.par_iter().map(|file| cache::digest(&listing.root.join(file))).collect();
     for (file, digest) in files.into_iter().zip(digests) {
+        let Ok(digest) = digest else { return Ok(None) };
         key.add(file.to_string_lossy().as_bytes());
-        // a file that cannot be read is one of the skipped tracks
-        key.add(digest.map_or(b"unreadable".to_vec(), |digest| digest.as_bytes().to_vec()).as_slice());
+        key.add(digest.as_bytes());
     }
     for (path, reason) in &listing.ignored {
         key.add(path.to_string_lossy().as_bytes());
         key.add(reason.as_bytes());
     }
-    Ok(key)
+    Ok(Some(key))
 }
 
 fn synthetic_key(settings: &Settings, tracks_per_genre: usize) -> Result<Key> {
@@ -218,16 +220,16 @@ pub fn synthetic_corpus(settings: &Settings, tracks_per_genre: usize, progress: 
         .map(|i| {
             let (class, index) = track(i);
             let stem = synthetic_stem(class, index);
-            Track { class, path: PathBuf::from(&stem), stem }
+            Track { class, path: PathBuf::from(&stem), name: stem.clone(), stem }
         })
         .collect();
-    let samples = |i: usize| {
+    let recording = |i: usize| {
         let (class, index) = track(i);
-        Ok(synthetic::track(class, index, SYNTHETIC_SEED))
+        Ok(Recording::of(synthetic::track(class, index, SYNTHETIC_SEED)))
     };
     let mut meta = meta(SYNTHETIC_NAME.into(), classes, &settings.front_end);
     meta.synthetic = true;
-    gather(meta, &tracks, samples, settings, progress)
+    gather(meta, &tracks, recording, settings, progress)
 }
 
 /// Makes a corpus of the course's pickle, which comes with its own segments and its own split.

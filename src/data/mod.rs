@@ -11,6 +11,7 @@ pub mod folder;
 pub mod load;
 pub mod pickle;
 pub mod prepared;
+mod recording;
 pub mod segments;
 pub mod sound;
 pub mod split;

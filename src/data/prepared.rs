@@ -47,7 +47,7 @@ const FORMAT_1: &str = "genregrad.prepared.1";
 const FORMATS: &str = "genregrad.prepared.";
 
 /// More classes are a mistake.
-const MAX_CLASSES: usize = 1000;
+pub(super) const MAX_CLASSES: usize = 1000;
 
 /// Longer headers are refused, as by every safetensors reader.
 const MAX_HEADER: u64 = 100_000_000;

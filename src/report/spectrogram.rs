@@ -2,6 +2,7 @@
 //!
 //! Read [`png()`] first. Colours are viridis: equal steps of level look equally large, in grey and with any colour vision.
 
+use ab_glyph::{Font, FontRef};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -184,7 +185,7 @@ fn draw(area: &Area, layout: &Layout, picture: &Spectrogram, frames: usize, (low
     let middle = top + height / 2;
     // seven tenths of an em a letter are more than text of any length needs
     let letters = f64::from(width + GAP + BAR + RIGHT) / (0.55 * TITLE);
-    text(area, &clean(picture.title, letters as usize), (left, TOP / 2), TITLE, INK, HPos::Left)?;
+    text(area, &title(picture.title, letters as usize), (left, TOP / 2), TITLE, INK, HPos::Left)?;
 
     let (unit, ticks) = time_ticks(picture, frames, width);
     for (at, name) in ticks {
@@ -220,6 +221,26 @@ fn draw(area: &Area, layout: &Layout, picture: &Spectrogram, frames: usize, (low
 
 fn line(area: &Area, from: (i32, i32), to: (i32, i32)) -> Drawn {
     area.draw(&PathElement::new([from, to], GREY.stroke_width(1)))
+}
+
+/// `text` in at most `longest` letters that the font has. Others are transliterated, with a code after them: texts that
+/// are transliterated alike (of Chinese there are many) have different codes.
+fn title(text: &str, longest: usize) -> String {
+    let Ok(font) = FontRef::try_from_slice(epaint_default_fonts::UBUNTU_LIGHT) else { return clean(text, longest) };
+    // without what cannot be printed, and not yet cut
+    let whole = clean(text, usize::MAX);
+    let is_drawn = |c: char| font.glyph_id(c).0 != 0;
+    if whole.chars().all(|c| is_drawn(c) || c == '\u{fffd}') {
+        return clean(text, longest);
+    }
+    let letters = |c: char| match any_ascii::any_ascii_char(c) {
+        _ if is_drawn(c) => c.to_string(),
+        "" => "?".to_owned(),
+        letters => letters.to_owned(),
+    };
+    let code = &blake3::hash(text.as_bytes()).to_hex()[..4];
+    let note = format!(" (transliterated, {code})");
+    clean(&whole.chars().map(letters).collect::<String>(), longest.saturating_sub(note.len())) + &note
 }
 
 /// One line of text; `at` is the middle of its capitals in height.
@@ -383,6 +404,22 @@ mod tests {
         let info = reader.next_frame(&mut pixels).unwrap();
         assert_eq!((info.color_type, info.bit_depth), (png::ColorType::Rgb, png::BitDepth::Eight));
         (info.width as usize, info.height as usize, pixels)
+    }
+
+    #[test]
+    fn titles_are_drawn_or_transliterated_and_stay_different() {
+        for plain in ["blues.00012: log-mel", "Größe à la Ωμέγα, Я", ""] {
+            assert_eq!(title(plain, 80), plain);
+        }
+        // as pinyin has them
+        let shown = title("山川.wav: log-mel", 80);
+        assert!(shown.starts_with("ShanChuan.wav: log-mel (transliterated, "), "{shown}");
+        assert!(title("Привет 東京 🎵", 80).starts_with("Привет "), "what the font has is kept");
+        // all of them are read "shi"
+        let alike: Vec<String> = ["市.wav", "是.wav", "事.wav"].map(|name| title(name, 80)).to_vec();
+        assert!(alike[0] != alike[1] && alike[1] != alike[2] && alike[0] != alike[2], "{alike:?}");
+        let long = title(&"山".repeat(100), 60);
+        assert!(long.chars().count() == 60 && long.contains("… (transliterated, "), "{long}");
     }
 
     #[test]
