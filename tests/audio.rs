@@ -774,7 +774,7 @@ fn careless_block_sizes_are_seen_through() {
     let line = fault("block.wav", &file(&format(1, 16, 7, 154_350), &data));
     assert!(line.contains("1 channels of 16 bits do not make blocks of 7 bytes"), "{line}");
     // 24 bits in four bytes: upper (Microsoft), lower with the sign repeated (ALSA) or with zeros, or three bytes after all
-    let wide = |i: usize, step: i16| (i32::from(step) << 8) | (i as i32 * 37 & 255);
+    let wide = |i: usize, step: i16| (i32::from(step) << 8) | ((i as i32 * 37) & 255);
     let each = |sample: &dyn Fn(i32) -> Vec<u8>| -> Vec<u8> {
         steps.iter().enumerate().flat_map(|(i, &step)| sample(wide(i, step))).collect()
     };
