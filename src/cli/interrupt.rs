@@ -1,13 +1,17 @@
 //! Ctrl-C (and SIGTERM, which schedulers send): during a training the first time work stops once all is saved, and the
-//! second time at once; at any other time there is nothing to save, and the program ends.
+//! second time at once; at any other time there is nothing to save, and the program ends. A scheduler signals all processes of
+//! a job, and the job's script passes its own signal on: what comes twice within a second counts once.
 
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
+/// When the last signal came that counted.
+static LAST: Mutex<Option<Instant>> = Mutex::new(None);
 /// Trainings under way.
 static TRAININGS: AtomicUsize = AtomicUsize::new(0);
 /// How to go on with what was trained so far, if anything was begun.
@@ -22,6 +26,9 @@ pub const EXIT_CODE: u8 = 130;
 /// The system has no such signals to give.
 pub fn listen() -> Result<()> {
     let listening = ctrlc::set_handler(|| {
+        if is_repeated() {
+            return;
+        }
         let say = |line: &str| drop(writeln!(std::io::stderr(), "{line}"));
         let training = TRAININGS.load(Ordering::Relaxed) > 0;
         if !training {
@@ -35,6 +42,16 @@ pub fn listen() -> Result<()> {
         say("stopping once this step is saved; interrupt again to stop at once");
     });
     listening.map_err(|error| Error::Config(format!("cannot listen for Ctrl-C: {error}")))
+}
+
+/// Whether a signal came within the second before.
+fn is_repeated() -> bool {
+    let Ok(mut last) = LAST.lock() else { return false };
+    let repeated = last.is_some_and(|last| last.elapsed() < Duration::from_secs(1));
+    if !repeated {
+        *last = Some(Instant::now());
+    }
+    repeated
 }
 
 /// A training that is under way until this is dropped.
