@@ -6,18 +6,21 @@
 //! Imports point only downwards; `tests/layers.rs` holds the code to this table.
 //!
 //! ```text
-//! cli           one file per subcommand: parse arguments, call one function, print, exit code
-//! experiments   what to train for a table, and what to report
-//! report        tables, curves, confusion matrices        (reads results; trains nothing)
-//! check         gradients held to f64 and the other device  bench  what a step takes, and the least it could take
-//! baseline      what came before the nets: MFCCs and Gaussian mixtures
+//! cli           one file per subcommand: parses arguments, calls one function, prints
+//! experiments   which trainings a table needs, and how a study survives a kill
+//! report        tables, curves, confusion matrices, the page; trains nothing
+//! check         compares every operation with float64 and with the other device
+//! bench         times a step and computes its lower bound
+//! baseline      MFCCs and Gaussian mixtures, without a net
 //! train         epochs, schedules, metrics, checkpoints
-//! models        shallow, deep                             data   corpora, splits, segments, batches, pickle
-//! nn            a layer = parameters + calls on the tape  audio  decode, resample, front ends, augment
-//! autodiff      the reverse walk: appends gradient nodes
-//! ops           one file per operation: equation, f64 reference, CPU kernel, GPU dispatch, gradient, unit tests
-//! run           a plan: buffers and pipelines made once, then replayed on CPU or on GPU
-//! tape          the program as data: nodes, shapes, trait Op; knows no op and no device
+//! models        the shallow and the deep net
+//! data          corpora, splits, segments, batches, pickles
+//! nn            a layer: parameters, and calls on the tape
+//! audio         decoding, resampling, front ends, augmentation
+//! autodiff      the reverse walk, which appends gradient nodes
+//! ops           one file per operation: equation, f64 reference, kernels, gradient
+//! run           a plan: buffers and pipelines, made once and replayed on CPU or GPU
+//! tape          the program as data: nodes, shapes, trait Op; knows no op, no device
 //! device        enum Device; wgpu buffers, pipelines, errors
 //! tensor · rng · files · error
 //! ```
