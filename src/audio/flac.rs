@@ -51,6 +51,7 @@ pub(super) fn decode_stream(path: &Path, mut file: impl Read, mono: &mut Mono) -
     };
     let info = Info::read(&mut file).map_err(fault)?;
     mono.check(info.rate, info.channels)?;
+    mono.expect(info.samples)?;
     let mut frames = Frames { file, info, bytes: Vec::new(), at: 0, is_at_end: false, rest: Vec::new() };
     let mut track = Track::default();
     let mut decoder = make_decoder(path, &frames.info.parameters())?;

@@ -201,12 +201,17 @@ pub struct SaveArgs {
     /// Save everything needed to go on after the first epoch that ends so long after the last time
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     save_every: u32,
-    /// Also write the curve as TensorBoard's event files
+    /// Also write the curve as TensorBoard's event file; a run that has one keeps it when it is resumed
     #[arg(long)]
     tensorboard: bool,
 }
 
 impl DeviceArgs {
+    /// True if a GPU was asked for: any, or one by its name.
+    pub fn needs_gpu(&self) -> bool {
+        !matches!(self.device.as_str(), "auto" | "cpu")
+    }
+
     /// What must be given again to compute the same bits: ` --device cpu`.
     pub fn again(&self) -> String {
         match self.device.as_str() {
@@ -262,6 +267,11 @@ impl DataArgs {
     /// True if one kind of split was asked for.
     pub fn names_split(&self) -> bool {
         self.making.split.is_some()
+    }
+
+    /// True if cross-validation was asked for, or refused.
+    pub fn names_folds(&self) -> bool {
+        self.making.folds.is_some()
     }
 
     /// True if one fold was asked for.
@@ -386,6 +396,13 @@ impl DeviceArgs {
         let choice = Device::choose(&self.device)?;
         progress.device(&choice);
         Ok(choice)
+    }
+}
+
+impl ThreadArgs {
+    /// The number asked for, if it is not one per core.
+    pub fn asked(&self) -> Option<u16> {
+        (self.count > 0).then_some(self.count)
     }
 }
 

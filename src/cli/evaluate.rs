@@ -15,7 +15,7 @@ use crate::train::program::EvaluateProgram;
 use crate::train::results::{self, DataSummary, Results, Run};
 
 use super::args::{CacheArgs, DeviceArgs, OutputArgs};
-use super::output::{self, print, print_json};
+use super::output::{self, print, print_json, width};
 use super::progress::Progress;
 
 /// Test a finished run again from its checkpoint
@@ -100,7 +100,11 @@ impl Args {
                 Report { run, data, device, evaluation: &evaluation, identical, differences: &differences, skipped };
             print_json(&report)?;
         } else {
-            let mut text = scores(&evaluation, data, &results);
+            let whole = match identical {
+                Some(true) => self.run.join("confusion.csv").display().to_string(),
+                _ => "--json".to_string(),
+            };
+            let mut text = scores(&evaluation, data, &results, &whole);
             match identical {
                 Some(true) => text += "identical to results.json\n",
                 None => text += "other data than the run's: not compared with results.json\n",
@@ -115,17 +119,17 @@ impl Args {
     }
 }
 
-/// The accuracies and the confusion matrix.
-fn scores(evaluation: &Evaluation, data: DataSummary, results: &Results) -> String {
+/// The accuracies and the confusion matrix, of which `whole` has all if it is too wide.
+fn scores(evaluation: &Evaluation, data: DataSummary, results: &Results, whole: &str) -> String {
     let Evaluation { accuracies, confusion, tracks, segments } = evaluation.clone();
     let Accuracies { raw, max, max_probabilities, maj } = accuracies;
     let header = format!("{}, {}: {segments} segments of {} tracks", results.model, data.name, tracks.len());
     let results = Results { accuracies, confusion, tracks, data, ..results.clone() };
-    let matrix = tables::confusion(&results);
+    let matrix = tables::confusion_text(&results, width(), whole);
     let majority = tables::majority(&results).map_or_else(String::new, |line| format!("{line}\n"));
     format!(
         "{header}\nraw {raw:.2} %, max {max:.2} %, max (probabilities) {max_probabilities:.2} %, maj {maj:.2} \
-         %\n{majority}{matrix}\n"
+         %\n{majority}{matrix}"
     )
 }
 

@@ -1,14 +1,19 @@
 //! Ctrl-C (and SIGTERM, which schedulers send): during a training the first time work stops once all is saved, and the
-//! second time at once; at any other time there is nothing to save, and the program ends. Files that are being written go.
+//! second time at once; at any other time there is nothing to save, and the program ends. Files that are being written go. A
+//! scheduler signals all processes of a job, and the job's script passes its own signal on: what comes twice within a second
+//! counts once.
 
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::files;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
+/// When the last signal came that counted.
+static LAST: Mutex<Option<Instant>> = Mutex::new(None);
 /// Trainings under way.
 static TRAININGS: AtomicUsize = AtomicUsize::new(0);
 /// How to go on with what was trained so far, if anything was begun.
@@ -26,6 +31,9 @@ pub fn listen() -> Result<()> {
 }
 
 fn handle() {
+    if is_repeated() {
+        return;
+    }
     let say = |line: &str| drop(writeln!(std::io::stderr(), "{line}"));
     let training = TRAININGS.load(Ordering::Relaxed) > 0;
     if !training {
@@ -75,6 +83,16 @@ fn is_ignored(signal: i32) -> bool {
 #[cfg(not(unix))]
 fn on_interruption(handle: impl Fn() + Send + 'static) -> std::io::Result<()> {
     ctrlc::set_handler(handle).map_err(std::io::Error::other)
+}
+
+/// Whether a signal came within the second before.
+fn is_repeated() -> bool {
+    let Ok(mut last) = LAST.lock() else { return false };
+    let repeated = last.is_some_and(|last| last.elapsed() < Duration::from_secs(1));
+    if !repeated {
+        *last = Some(Instant::now());
+    }
+    repeated
 }
 
 /// A training that is under way until this is dropped.

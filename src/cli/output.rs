@@ -23,6 +23,13 @@ fn write(text: &str) -> Result<()> {
     }
 }
 
+/// Columns of standard output: those of the terminal, else of $COLUMNS, else 80.
+pub fn width() -> usize {
+    let terminal = terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
+    let given = || std::env::var("COLUMNS").ok()?.parse().ok();
+    terminal.filter(|&columns| columns > 0).or_else(given).unwrap_or(80)
+}
+
 /// Prints `value` as one JSON document.
 ///
 /// # Errors

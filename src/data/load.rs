@@ -137,6 +137,14 @@ pub(super) enum Kind {
     Pickle,
 }
 
+/// Refuses a path that [`load`] would refuse at its first look.
+///
+/// # Errors
+/// Nothing is there, it cannot be read, or it is no known kind of data.
+pub fn check(path: &Path) -> Result<()> {
+    kind(path).map(drop)
+}
+
 /// The kind of data at `path`, by its content.
 ///
 /// # Errors

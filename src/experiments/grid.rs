@@ -285,6 +285,38 @@ impl Grid {
         })
     }
 
+    /// The number of its cells and a digest of their names and settings: `4-0f3a9c21b7d4e865`. It does not depend on
+    /// where the data are.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the settings cannot be written as JSON.
+    pub fn digest(&self) -> Result<String> {
+        let mut grid = self.clone();
+        grid.cells.iter_mut().for_each(|cell| cell.config.data.path = None);
+        let text = serde_json::to_string(&grid).map_err(|error| Error::Config(error.to_string()))?;
+        let digest = blake3::hash(text.as_bytes()).to_hex();
+        Ok(format!("{}-{}", self.cells.len(), &digest[..16]))
+    }
+
+    /// Refuses a grid other than the one whose [`Grid::digest`] is `expected`.
+    ///
+    /// # Errors
+    /// [`Error::Config`], with the number of trainings if it differs.
+    pub fn check_digest(&self, expected: &str) -> Result<()> {
+        let own = self.digest()?;
+        if own == expected {
+            return Ok(());
+        }
+        let count = expected.split('-').next().unwrap_or_default();
+        let differs = match count == self.cells.len().to_string() {
+            true => "its trainings have other settings".to_string(),
+            false => format!("it has {} trainings instead of {count}", self.cells.len()),
+        };
+        Err(Error::Config(format!(
+            "--grid {expected}: this is another study: {differs}; print the script again with --slurm"
+        )))
+    }
+
     /// Writes it into the study's folder.
     ///
     /// # Errors
@@ -464,6 +496,19 @@ mod tests {
         assert_eq!(names, ["shallow-seed1", "deep-seed1", "shallow-blocks-seed1", "deep-blocks-seed1"]);
         let splits = grid.cells.iter().map(|cell| cell.config.data.split == split::Kind::Blocks);
         assert!(splits.eq([false, false, true, true]));
+    }
+
+    #[test]
+    fn a_digest_tells_studies_apart_and_not_where_their_data_are() {
+        let mut one = grid(&[Table::Replication], &[1, 2]);
+        let digest = one.digest().unwrap();
+        assert!(digest.starts_with("4-"), "{digest}");
+        one.cells[0].config.data.path = Some("/elsewhere".into());
+        one.check_digest(&digest).unwrap();
+        let refused = |grid: &Grid| grid.check_digest(&digest).unwrap_err().one_line();
+        assert!(refused(&grid(&[Table::Replication], &[1])).contains("2 trainings instead of 4"));
+        one.cells[3].config.epochs += 1;
+        assert!(refused(&one).contains("other settings"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The training loop: every epoch a fresh shuffle, every batch one replay of the step, one look at the test set.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +72,12 @@ pub trait Observer {
 
 /// Who keeps what a training makes, so that nothing is lost.
 pub trait Keeper: Observer {
+    /// After every epoch, with when it ended, s since 1970.
+    ///
+    /// # Errors
+    /// Whatever keeping it meets; it ends the training.
+    fn timed(&mut self, epoch: &Epoch, time: f64) -> Result<()>;
+
     /// Whether it is time to keep the state, asked after every epoch.
     fn wants_state(&self) -> bool;
 
@@ -100,6 +106,11 @@ pub struct Options {
 
 /// A training whose loss over an epoch exceeds this has diverged; the study's are below 10,000.
 const DIVERGED: f64 = 1e9;
+
+/// The time of day, s since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
+}
 
 /// The step's seed: 32 bits of the run's.
 fn fold_seed(seed: u64) -> u32 {
@@ -210,7 +221,8 @@ pub fn fit(
     config.check_schedule(batches.saturating_mul(config.epochs).min(max_steps), batches)?;
     let mut trace = options.trace.as_deref().map(|folder| Trace::start(folder, &init)).transpose()?;
     drop(init);
-    let Reached { mut step, mut epochs, seconds: before } = from.map_or_else(Reached::default, |s| s.reached.clone());
+    let Reached { mut step, mut epochs, mut times, seconds: before } =
+        from.map_or_else(Reached::default, |s| s.reached.clone());
     // A state between two epochs stands at the first step of the next one.
     let skipped = (step as usize).checked_sub(epochs.len() * steps_per_epoch);
     let unfinished = |steps: &usize| *steps <= steps_per_epoch && epochs.len() < config.epochs as usize;
@@ -248,7 +260,7 @@ pub fn fit(
             }
             keeper.step(epoch, number + 1, steps_per_epoch);
             if keeper.stops() {
-                let reached = Reached { step, epochs, seconds: before + started.elapsed().as_secs_f64() };
+                let reached = Reached { step, epochs, times, seconds: before + started.elapsed().as_secs_f64() };
                 keeper.state(&State { reached, values: plan.lasting()? })?;
                 let message = format!("stopped after step {} of {steps_per_epoch} of epoch {epoch}", number + 1);
                 return Err(Error::Interrupted(message));
@@ -272,6 +284,8 @@ pub fn fit(
             train_accuracy: 100.0 * correct / seen.max(1) as f64,
             test_accuracy: evaluate::raw_accuracy(&logits, &dataset.test.labels),
         });
+        times.push(now());
+        keeper.timed(&epochs[epochs.len() - 1], times[times.len() - 1])?;
         keeper.epoch(&epochs)?;
         let last = epoch == config.epochs || step == max_steps;
         let seconds = before + started.elapsed().as_secs_f64();
@@ -285,7 +299,7 @@ pub fn fit(
             keeper.milestone(&outcome)?;
         }
         if keeper.wants_state() {
-            let reached = Reached { step, epochs: epochs.clone(), seconds };
+            let reached = Reached { step, epochs: epochs.clone(), times: times.clone(), seconds };
             keeper.state(&State { reached, values: plan.lasting()? })?;
         }
     }

@@ -176,9 +176,6 @@ impl Observer for Saving<'_> {
 
     fn epoch(&mut self, epochs: &[Epoch]) -> Result<()> {
         write_metrics(&self.folder.join(METRICS), epochs)?;
-        if let (Some(events), Some(last)) = (&mut self.events, epochs.last()) {
-            events.write(last)?;
-        }
         self.inner.epoch(epochs)
     }
 
@@ -188,6 +185,10 @@ impl Observer for Saving<'_> {
 }
 
 impl Keeper for Saving<'_> {
+    fn timed(&mut self, epoch: &Epoch, time: f64) -> Result<()> {
+        self.events.as_mut().map_or(Ok(()), |events| events.write(epoch, time))
+    }
+
     fn wants_state(&self) -> bool {
         self.saved.elapsed() >= self.save_every
     }
@@ -237,7 +238,7 @@ const RESULTS: &str = "results.json";
 pub struct Saves {
     /// The state is written after the first epoch that ends so long after the last time.
     pub every: Duration,
-    /// Whether the curve is also written as TensorBoard's event files.
+    /// Whether the curve is also written as TensorBoard's event file. A run that has one keeps it in any case.
     pub tensorboard: bool,
 }
 
@@ -284,8 +285,10 @@ pub fn train(
         true => Some(State::read(&path, trainer.tape())?),
         false => None,
     };
-    let done = state.as_ref().map_or(&[][..], |state| &state.reached.epochs);
-    let events = saves.tensorboard.then(|| Events::start(folder, done)).transpose()?;
+    // a run that has an event file keeps it
+    let watched = saves.tensorboard || Events::are_in(folder);
+    let reached = state.as_ref().map(|state| state.reached.clone()).unwrap_or_default();
+    let events = watched.then(|| Events::start(folder, &reached.epochs, &reached.times)).transpose()?;
     let (save_every, saved) = (saves.every, Instant::now());
     let mut saving = Saving { folder, config, dataset, device, save_every, saved, events, inner: observer };
     let outcome = fit::fit(trainer, config, dataset, options, state.as_ref(), &mut saving)?;
