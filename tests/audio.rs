@@ -353,7 +353,7 @@ fn heard(bytes: &[u8]) -> (Vec<f32>, Vec<String>) {
         samples.extend_from_slice(block);
         Ok(())
     });
-    (samples, notes.unwrap())
+    (samples, notes.unwrap().notes)
 }
 
 fn read(name: &str) -> Vec<u8> {
@@ -553,8 +553,8 @@ fn what_is_not_read_is_named() {
         (many([0xff, 0xfd, 0xa4, 0x00], 576), "MPEG audio of layer 2 (mp2), which is not supported"),
         (many([0xff, 0xff, 0x40, 0x00], 136), "MPEG audio of layer 1 (mp1), which is not supported"),
         (many([0xff, 0xfb, 0x00, 0x64], 417), "an mp3 of free format, which is not supported"),
-        (many([0xff, 0xf1, 0x50, 0x80], 300), "an aac stream, which is not supported"),
-        (b"\0\0\0\x20ftypM4A \0\0\0\0".to_vec(), "an mp4 file (m4a), which is not supported"),
+        (many([0xff, 0xf1, 0x50, 0x80], 300), "an AAC file (ADTS), which is not supported"),
+        (b"\0\0\0\x20ftypM4A \0\0\0\0".to_vec(), "an MPEG-4 file (AAC or ALAC), which is not supported"),
         (b"\xff\xfeU\0T\0F\0-\x001\x006\0".repeat(99), "not an audio file that can be read"),
         (vec![0xff; 9_000], "not an audio file that can be read"),
         (vec![0; 9_000], "not an audio file that can be read"),
@@ -634,7 +634,7 @@ fn bad_files_get_one_clear_line() {
     let nowhere = decode(Path::new("no/such/file.wav")).unwrap_err().one_line();
     assert!(nowhere.starts_with("no/such/file.wav: cannot read"), "{nowhere}");
     let folder = tempfile::tempdir().unwrap();
-    assert!(decode(folder.path()).unwrap_err().one_line().ends_with("name one audio file"));
+    assert!(decode(folder.path()).unwrap_err().one_line().ends_with("cannot read: a folder, not a file"));
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn heard(bytes: &[u8], part: Part) -> Result<(Vec<f32>, Vec<String>), String> {
         samples.extend_from_slice(block);
         Ok(())
     });
-    notes.map(|notes| (samples, notes)).map_err(|error| error.one_line())
+    notes.map(|heard| (samples, heard.notes)).map_err(|error| error.one_line())
 }
 
 /// The samples of a file without faults; a part of it is the same as in the whole.

@@ -18,7 +18,8 @@ use genregrad::report::html::{self, Listening};
 use genregrad::report::{self, Section, examples};
 use genregrad::train::config::{Config, Data, Preset};
 use genregrad::train::evaluate::{Accuracies, TrackPrediction};
-use genregrad::train::fit::{Epoch, Observer, Options};
+use genregrad::train::fit::{Observer, Options};
+use genregrad::train::metrics::Epoch;
 use genregrad::train::results::{self, DataSummary, Results, Run, Saves, SegmentPrediction};
 use roxmltree::{Document, Node, ParsingOptions};
 

@@ -14,7 +14,7 @@ use symphonia::core::io::Monitor;
 use symphonia::core::packet::Packet;
 use symphonia::core::units::{Duration, Timestamp};
 
-use super::decode::{Mono, is_bridgeable, make_decoder, truncated, undecodable};
+use super::mono::{Mono, is_bridgeable, make_decoder, truncated, undecodable};
 use super::section::Section;
 use crate::error::{Error, Result};
 

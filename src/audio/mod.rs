@@ -14,6 +14,7 @@ pub mod linear;
 mod log;
 pub mod mel;
 pub mod mfcc;
+mod mono;
 mod mp3;
 pub mod npy;
 mod ogg;

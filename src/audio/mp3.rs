@@ -15,7 +15,7 @@ use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, well_kn
 use symphonia::core::packet::Packet;
 use symphonia::core::units::{Duration, Timestamp};
 
-use super::decode::{Mono, is_bridgeable, make_decoder, not_audio};
+use super::mono::{Mono, is_bridgeable, make_decoder, not_audio};
 use super::section::Section;
 use crate::error::{Error, Result};
 use frames::{Frames, Mark, Piece, Window};

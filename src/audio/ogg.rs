@@ -11,8 +11,8 @@ use std::path::Path;
 use symphonia::core::checksum::Crc32;
 use symphonia::core::io::Monitor;
 
-use super::decode::{Mono, is_bridgeable};
 use super::flac;
+use super::mono::{Mono, is_bridgeable};
 use super::section::Section;
 use super::vorbis::{Block, Vorbis};
 use crate::error::{Error, Result};

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::fast::{self, Rule};
 use crate::nn;
 use crate::rng;
-use crate::run::{Plan, Timing};
+use crate::run::{KernelTiming, Plan};
 use crate::tape::{Node, Source, Step, Tape, Var};
 use crate::train::config::Config;
 use crate::train::program::{EvaluateProgram, TrainProgram};
@@ -137,9 +137,9 @@ impl Subject {
     ///
     /// # Errors
     /// Those of [`Plan::profile`].
-    pub fn profile(&mut self, steps: u32) -> Result<Vec<Timing>> {
+    pub fn profile(&mut self, steps: u32) -> Result<Vec<KernelTiming>> {
         let Config { seed, learning_rate, .. } = self.config;
-        let mut least: Vec<Timing> = Vec::new();
+        let mut least: Vec<KernelTiming> = Vec::new();
         for _ in 0..steps {
             self.steps += 1;
             let timings = self.plans[0].profile(&Step::new(self.steps, seed as u32, learning_rate))?;

@@ -16,7 +16,7 @@ use crate::device::gpu::NETS;
 use crate::error::Result;
 use crate::models::Architecture;
 use crate::report::tables;
-use crate::run::Timing;
+use crate::run::KernelTiming;
 use crate::train::config::{Config, Preset};
 
 use super::args::{DeviceArgs, OutputArgs, RuleArgs};
@@ -128,9 +128,9 @@ struct OperationTime {
 }
 
 /// The time of every kind of kernel, the longest first.
-fn by_operation(timings: Vec<Timing>) -> Vec<OperationTime> {
+fn by_operation(timings: Vec<KernelTiming>) -> Vec<OperationTime> {
     let mut times: Vec<OperationTime> = Vec::new();
-    for Timing { op, kernel, seconds } in timings {
+    for KernelTiming { op, kernel, seconds } in timings {
         let known = times.iter().position(|time| time.op == op && time.kernel == kernel).unwrap_or_else(|| {
             times.push(OperationTime { op, kernel, dispatches: 0, ms: 0.0 });
             times.len() - 1

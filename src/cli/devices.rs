@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use comfy_table::Table;
 use serde::Serialize;
 
-use crate::device::{Choice, Device, Info};
+use crate::device::{AdapterSummary, Choice, Device};
 use crate::error::Result;
 use crate::report::tables;
 
@@ -28,7 +28,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Report {
-    adapters: Vec<Info>,
+    adapters: Vec<AdapterSummary>,
     cpu: String,
     /// What `--device auto` takes.
     auto: String,

@@ -12,7 +12,8 @@ use crate::experiments::Loaded;
 use crate::experiments::grid::Cell;
 use crate::experiments::study::{Ahead, Watcher};
 use crate::train::config::{Config, Data};
-use crate::train::fit::{Epoch, Observer};
+use crate::train::fit::Observer;
+use crate::train::metrics::Epoch;
 use crate::train::results::DataSummary;
 
 use super::interrupt;

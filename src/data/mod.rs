@@ -15,6 +15,7 @@ mod recording;
 pub mod segments;
 pub mod sound;
 pub mod split;
+mod split_kind;
 pub mod synthetic;
 
 use std::path::{Path, PathBuf};
@@ -97,7 +98,7 @@ pub enum Content {
         /// Test segments.
         test: Set,
         /// How that split was made, as far as is known.
-        kind: split::Kind,
+        kind: split_kind::Kind,
     },
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use pollster::block_on;
 use wgpu::{ErrorFilter, PollType};
 
-use super::Info;
+use super::adapter::AdapterSummary;
 use super::quiet::quietly;
 use crate::dispatch::{Dispatch, Shader};
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
-    info: Info,
+    info: AdapterSummary,
     limits: wgpu::Limits,
     fault: Fault,
     step_layout: wgpu::BindGroupLayout,
@@ -68,8 +68,8 @@ fn explain(error: &wgpu::Error) -> String {
 
 /// Every adapter with its description, best first. The driver is asked once. The environment can narrow the search
 /// ([`narrowed`]).
-pub(super) fn adapters() -> &'static [(Info, wgpu::Adapter)] {
-    static ADAPTERS: OnceLock<Vec<(Info, wgpu::Adapter)>> = OnceLock::new();
+pub(super) fn adapters() -> &'static [(AdapterSummary, wgpu::Adapter)] {
+    static ADAPTERS: OnceLock<Vec<(AdapterSummary, wgpu::Adapter)>> = OnceLock::new();
     ADAPTERS.get_or_init(|| quietly(|| adapters_within(None)))
 }
 
@@ -88,7 +88,7 @@ pub(super) fn narrowed() -> Option<String> {
 }
 
 /// The same, whose devices take so many percent of the memory that the driver offers, where it says what it offers.
-fn adapters_within(percent: Option<u8>) -> Vec<(Info, wgpu::Adapter)> {
+fn adapters_within(percent: Option<u8>) -> Vec<(AdapterSummary, wgpu::Adapter)> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
             for_resource_creation: percent,
@@ -100,7 +100,7 @@ fn adapters_within(percent: Option<u8>) -> Vec<(Info, wgpu::Adapter)> {
     rank(adapters.into_iter().map(|adapter| (describe(&adapter), adapter)).collect())
 }
 
-fn describe(adapter: &wgpu::Adapter) -> Info {
+fn describe(adapter: &wgpu::Adapter) -> AdapterSummary {
     let (info, limits) = (adapter.get_info(), adapter.limits());
     let name = info.name.to_lowercase();
     let kind = match info.device_type {
@@ -113,7 +113,7 @@ fn describe(adapter: &wgpu::Adapter) -> Info {
         wgpu::DeviceType::VirtualGpu => "virtual",
         wgpu::DeviceType::Other => "other",
     };
-    Info {
+    AdapterSummary {
         number: 0, // until it is ranked
         name: info.name,
         backend: info.backend.to_string(),
@@ -129,7 +129,7 @@ fn describe(adapter: &wgpu::Adapter) -> Info {
 }
 
 /// Best first: discrete, integrated, others, software; marks the one that `auto` takes.
-pub(super) fn rank<A>(mut adapters: Vec<(Info, A)>) -> Vec<(Info, A)> {
+pub(super) fn rank<A>(mut adapters: Vec<(AdapterSummary, A)>) -> Vec<(AdapterSummary, A)> {
     const ORDER: [&str; 5] = ["discrete", "integrated", "virtual", "other", "software"];
     adapters.sort_by_key(|(info, _)| ORDER.iter().position(|&kind| kind == info.kind));
     for (number, (info, _)) in adapters.iter_mut().enumerate() {
@@ -144,7 +144,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Device`] if the driver refuses, or offers less than WebGPU guarantees.
-    pub(super) fn open(adapter: &wgpu::Adapter, info: Info) -> Result<Self> {
+    pub(super) fn open(adapter: &wgpu::Adapter, info: AdapterSummary) -> Result<Self> {
         let limits = wgpu::Limits {
             max_buffer_size: adapter.limits().max_buffer_size,
             max_storage_buffer_binding_size: adapter.limits().max_storage_buffer_binding_size,
@@ -195,7 +195,7 @@ impl Gpu {
     }
 
     /// What the adapter is called and what it offers.
-    pub fn info(&self) -> &Info {
+    pub fn info(&self) -> &AdapterSummary {
         &self.info
     }
 

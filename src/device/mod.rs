@@ -2,15 +2,16 @@
 //!
 //! Not here: what runs there (see [`crate::run`]).
 
+mod adapter;
 pub mod gpu;
 pub mod memory;
 mod quiet;
 
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::error::{Error, Result};
+
+pub use adapter::AdapterSummary;
 
 /// One of two; what runs on which is decided in [`crate::run`] only.
 #[derive(Clone, Debug)]
@@ -30,33 +31,6 @@ pub struct Choice {
     pub description: String,
     /// One line, if the choice may surprise.
     pub note: Option<String>,
-}
-
-/// An adapter, as `genregrad devices` lists it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Info {
-    /// Its place in the list, from 0: `--device 1` tells two adapters of one name apart.
-    pub number: usize,
-    /// The adapter's own name.
-    pub name: String,
-    /// `vulkan`, `metal`, `dx12`.
-    pub backend: String,
-    /// `discrete`, `integrated`, `virtual`, `other` or `software`.
-    pub kind: &'static str,
-    /// The driver's name and version.
-    pub driver: String,
-    /// True if the "GPU" is a program on the CPU.
-    pub software: bool,
-    /// True for the adapter that `auto` takes.
-    pub taken_by_auto: bool,
-    /// Largest buffer, bytes.
-    pub max_buffer_bytes: u64,
-    /// Largest part of a buffer that a shader sees, bytes: the limit on one value.
-    pub max_binding_bytes: u64,
-    /// Storage buffers that one shader can bind; 8 are needed.
-    pub max_storage_buffers: u32,
-    /// Workgroup memory, bytes; 16 KiB are needed.
-    pub max_workgroup_bytes: u32,
 }
 
 impl Device {
@@ -94,7 +68,7 @@ impl Device {
     }
 
     /// Every adapter, those that `auto` likes best first; none is opened.
-    pub fn list() -> Vec<Info> {
+    pub fn list() -> Vec<AdapterSummary> {
         gpu::adapters().iter().map(|(info, _)| info.clone()).collect()
     }
 
@@ -119,20 +93,6 @@ impl Choice {
     }
 }
 
-impl Info {
-    /// `NVIDIA H200 (vulkan, discrete)`.
-    pub fn describe(&self) -> String {
-        format!("{} ({}, {})", self.name, self.backend, self.kind)
-    }
-
-    /// The same, with the number if another of `infos` has the same description: `NVIDIA H200 (vulkan, discrete), number 1`.
-    fn describe_among(&self, infos: &[Info]) -> String {
-        let own = self.describe();
-        let alike = infos.iter().filter(|info| info.describe() == own).count();
-        if alike > 1 { format!("{own}, number {}", self.number) } else { own }
-    }
-}
-
 #[derive(Debug)]
 enum Pick {
     /// The adapter's number, and a note if others match as well.
@@ -149,7 +109,7 @@ fn none_found(narrowed: Option<&str>) -> String {
 }
 
 /// Which of `infos`, best first, is meant by `wanted` (in lower case).
-fn pick(wanted: &str, infos: &[Info], narrowed: Option<&str>) -> Result<Pick> {
+fn pick(wanted: &str, infos: &[AdapterSummary], narrowed: Option<&str>) -> Result<Pick> {
     let names = || infos.iter().map(|info| info.name.as_str()).collect::<Vec<_>>().join(", ");
     if infos.is_empty() {
         return match (wanted, narrowed) {
@@ -190,8 +150,8 @@ fn pick(wanted: &str, infos: &[Info], narrowed: Option<&str>) -> Result<Pick> {
 mod tests {
     use super::*;
 
-    fn info(name: &str, kind: &'static str) -> Info {
-        Info {
+    fn info(name: &str, kind: &'static str) -> AdapterSummary {
+        AdapterSummary {
             number: 0,
             name: name.to_string(),
             backend: "vulkan".to_string(),
@@ -206,12 +166,12 @@ mod tests {
         }
     }
 
-    fn ranked(infos: &[Info]) -> Vec<Info> {
+    fn ranked(infos: &[AdapterSummary]) -> Vec<AdapterSummary> {
         gpu::rank(infos.iter().map(|info| (info.clone(), ())).collect()).into_iter().map(|(info, ())| info).collect()
     }
 
     /// The name of the adapter picked, or the note or error.
-    fn picked(wanted: &str, infos: &[Info]) -> std::result::Result<String, String> {
+    fn picked(wanted: &str, infos: &[AdapterSummary]) -> std::result::Result<String, String> {
         match pick(wanted, infos, None) {
             Ok(Pick::Adapter(number, _)) => Ok(infos[number].name.clone()),
             Ok(Pick::Cpu(note)) => Ok(note),

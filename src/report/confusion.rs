@@ -6,8 +6,9 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::error::{Error, Result};
 use crate::train::results::{Results, Run};
 
+use super::drawing::{Area, Drawn, GREY, INK, WARNING, label, svg};
+use super::labels::{SYNTHETIC, counted, data_label, variant};
 use super::tables::{abbreviations, class_accuracy, row_names};
-use super::{Area, Drawn, GREY, INK, SYNTHETIC, WARNING, counted, data_label, label, svg, variant};
 
 /// Sizes of the picture, in pixels.
 struct Sizes {
@@ -94,7 +95,7 @@ fn draw(area: &Area, results: &Results, names: &[String], sizes: &Sizes, left: i
     let (right, bottom) = (left + n * side, top + n * side);
     label(area, "predicted, by max (sum of logits)", (left, top - 33), 12.0, GREY, HPos::Left)?;
     label(area, "correct", (right + 10, top - 12), 12.0, GREY, HPos::Left)?;
-    let truth = super::font(12.0).transform(FontTransform::Rotate270).color(&GREY);
+    let truth = super::drawing::font(12.0).transform(FontTransform::Rotate270).color(&GREY);
     let truth = truth.pos(Pos::new(HPos::Center, VPos::Center));
     area.draw(&Text::new("truth", (18, (top + bottom) / 2), truth))?;
     for (column, short) in abbreviations(&results.data.classes).iter().enumerate() {

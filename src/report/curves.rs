@@ -4,14 +4,12 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use crate::error::{Error, Result};
-use crate::train::fit::Epoch;
+use crate::train::metrics::Epoch;
 use crate::train::results::{Results, Run};
 
+use super::drawing::{Area, Drawn, GREY, INK, WARNING, font, label, svg};
+use super::labels::{SYNTHETIC, clean, counted, data_label, data_labels, group_names, groups};
 use super::tables::repeats;
-use super::{
-    Area, Drawn, GREY, INK, SYNTHETIC, WARNING, clean, counted, data_label, data_labels, font, group_names, groups,
-    label, svg,
-};
 
 /// Okabe and Ito's palette, told apart with any colour vision, without its yellow and in an order dark enough on white.
 const PALETTE: [RGBColor; 7] = [

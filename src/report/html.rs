@@ -24,9 +24,10 @@ use crate::train::config::Config;
 use crate::train::results::{self, DataSummary, Results, Run};
 
 use super::examples::{self, Example, percent};
+use super::labels::{SYNTHETIC, Section, clean, counted, data_label, data_labels, last_runs, run_name};
 use super::spectrogram::{self, Spectrogram};
 use super::tables::{self, Grid, Part};
-use super::{SYNTHETIC, Section, clean, confusion, counted, curves, data_label, data_labels, last_runs, run_name};
+use super::{confusion, curves};
 
 /// Tracks shown in each list of a run.
 const SHOWN: usize = 4;

@@ -12,7 +12,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::audio::Scale;
 use crate::error::{Error, Result};
 
-use super::{GREY, INK, clean, font};
+use super::drawing::{GREY, INK, font};
+use super::labels::clean;
 
 /// What is drawn, and what its axes say.
 #[derive(Clone, Copy, Debug)]

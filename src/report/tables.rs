@@ -11,15 +11,15 @@ use crate::baseline;
 use crate::models::Architecture;
 use crate::train::config::Config;
 use crate::train::evaluate::{Accuracies, argmax};
-use crate::train::fit::Epoch;
+use crate::train::metrics::Epoch;
 use crate::train::results::{Results, Run};
 
-use super::published::{self, Value};
-use super::stats::{Paired, difference, mean_sd};
-use super::{
+use super::labels::{
     SYNTHETIC, Section, clean, counted, data_label, data_labels, experiment, group_names, groups, is_augmented, labels,
     last_runs, repeat, run_name, variant,
 };
+use super::published::{self, Value};
+use super::stats::{Paired, difference, mean_sd};
 
 /// A rule below the header and nothing else: the study's tables fit eighty columns.
 pub const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));

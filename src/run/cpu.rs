@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::Timing;
+use super::timing::KernelTiming;
 use crate::tape::{Node, Source, Step, Tape, Var};
 
 /// More inputs or outputs than any operation has.
@@ -87,7 +87,7 @@ impl Executor {
     }
 
     /// Runs every node once, one after the other, and gives the time of each.
-    pub fn profile(&mut self, tape: &Tape, step: &Step) -> Vec<Timing> {
+    pub fn profile(&mut self, tape: &Tape, step: &Step) -> Vec<KernelTiming> {
         rayon::scope(|_| self.run(tape, step, false));
         let timing = |task: &Task| {
             let node = &tape.nodes()[task.node];
@@ -97,7 +97,7 @@ impl Executor {
                 Some(param) => param.name.clone(),
                 None => node.writes.first().map_or(String::new(), |var| value(var).shape.to_string()),
             };
-            Timing { op: node.op.name(), kernel, seconds: task.seconds }
+            KernelTiming { op: node.op.name(), kernel, seconds: task.seconds }
         };
         self.levels.iter().flatten().map(timing).collect()
     }

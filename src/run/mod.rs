@@ -6,11 +6,14 @@
 pub mod cpu;
 pub mod gpu;
 pub mod reference;
+mod timing;
 
 use crate::device::{Device, memory};
 use crate::error::{Error, Result};
 use crate::tape::{Source, Step, Tape, Value, Var};
 use crate::tensor::{Params, Tensor};
+
+pub use timing::KernelTiming;
 
 /// A tape with its buffers on one device.
 #[derive(Debug)]
@@ -43,18 +46,6 @@ pub struct Feed<'d> {
     longest: usize,
     order: Vec<u32>,
     device: Option<gpu::Feed>,
-}
-
-/// What one kernel of a step took.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Timing {
-    /// The operation that it belongs to.
-    pub op: &'static str,
-    /// On a GPU its entry point; on the CPU, where an operation is one kernel, the parameter that it reads or writes,
-    /// or the shape that it writes.
-    pub kernel: String,
-    /// What it took.
-    pub seconds: f64,
 }
 
 #[derive(Debug)]
@@ -401,7 +392,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Shape`] if an input was never filled; [`Error::Device`] if the device has no timestamps or was lost.
-    pub fn profile(&mut self, step: &Step) -> Result<Vec<Timing>> {
+    pub fn profile(&mut self, step: &Step) -> Result<Vec<KernelTiming>> {
         self.check_filled(&[])?;
         match &mut self.executor {
             Executor::Cpu(executor) => Ok(executor.profile(&self.tape, step)),

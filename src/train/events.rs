@@ -12,7 +12,7 @@ use crc::{CRC_32_ISCSI, Crc};
 use crate::error::{Error, Result};
 use crate::files;
 
-use super::fit::Epoch;
+use super::metrics::Epoch;
 
 /// The event file within the run's folder.
 pub(super) const FILE: &str = "events.out.tfevents.genregrad";

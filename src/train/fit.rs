@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
-
 use crate::data::{Dataset, Meta, split};
 use crate::device::{Device, memory};
 use crate::error::{Error, Result};
@@ -18,23 +16,9 @@ use crate::tensor::{Params, Tensor};
 use super::checkpoint;
 use super::config::Config;
 use super::evaluate::{self, Evaluation, Evaluator};
+use super::metrics::Epoch;
 use super::program::{EvaluateProgram, TrainProgram};
 use super::state::{Reached, State};
-
-/// One line of `metrics.csv`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Epoch {
-    /// From 1.
-    pub epoch: u32,
-    /// Of the epoch's last step.
-    pub learning_rate: f64,
-    /// Sum over the epoch's batches of cross-entropy plus L1 penalty.
-    pub loss: f64,
-    /// Raw accuracy on the training segments as they were trained on (dropout on), percent.
-    pub train_accuracy: f64,
-    /// Raw accuracy on the test segments after the epoch, percent.
-    pub test_accuracy: f64,
-}
 
 /// What a training leaves at its end or at a milestone.
 #[derive(Clone, Debug)]

@@ -20,7 +20,8 @@ use super::checkpoint;
 use super::config::{Config, Preset};
 use super::evaluate::{Accuracies, Evaluation, TrackPrediction};
 use super::events::{self, Events};
-use super::fit::{self, Epoch, Keeper, Observer, Options, Outcome, Trainer};
+use super::fit::{self, Keeper, Observer, Options, Outcome, Trainer};
+use super::metrics::Epoch;
 use super::state::State;
 
 /// What a net was trained and tested on, in numbers.

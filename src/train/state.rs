@@ -14,7 +14,7 @@ use crate::tape::{Source, Tape};
 use crate::tensor::Params;
 
 use super::checkpoint;
-use super::fit::Epoch;
+use super::metrics::Epoch;
 
 /// Where a training stands, between two steps.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,6 +11,7 @@
 mod machine;
 mod numpy;
 mod scale;
+mod value;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
@@ -19,8 +20,9 @@ use std::path::Path;
 use crate::audio::SEGMENT_SAMPLES;
 use crate::error::Result;
 use crate::files;
-use machine::{Heap, Input, Items, Object, Value};
+use machine::{Heap, Input, Object};
 use scale::{Loudness, Scale, Stored};
+use value::{Items, Value};
 
 /// Labels must lie below this.
 const MAX_CLASSES: i64 = 1000;

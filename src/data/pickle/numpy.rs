@@ -1,6 +1,6 @@
 //! What numpy puts into a pickle: dtypes and raw bytes.
 
-use super::machine::Items;
+use super::value::Items;
 
 /// A number's type: kind (`i`, `u` or `f`), size in bytes, byte order.
 #[derive(Clone, Copy, Debug)]

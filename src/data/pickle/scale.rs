@@ -1,7 +1,7 @@
 //! The samples' full scale, so that they lie in -1..1: their type says it, or their peak does, or the file is refused.
 
-use super::machine::Items;
 use super::numpy::Dtype;
+use super::value::Items;
 
 /// What samples are stored as.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -217,7 +217,7 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::Device`] if the device has no timestamps or was lost.
-    pub fn profile(&mut self, step: &Step) -> Result<Vec<super::Timing>> {
+    pub fn profile(&mut self, step: &Step) -> Result<Vec<super::timing::KernelTiming>> {
         self.caught_up(0)?.engine.profile(step)
     }
 }
