@@ -622,7 +622,7 @@ fn scalars(path: &Path) -> Vec<(f64, i64, String, f32)> {
         let crc = !bytes.iter().fold(!0u32, |crc, &byte| {
             (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
         });
-        (crc >> 15 | crc << 17).wrapping_add(0xa282_ead8)
+        crc.rotate_right(15).wrapping_add(0xa282_ead8)
     }
     let file = fs::read(path).unwrap();
     let (mut rest, mut found) = (&file[..], Vec::new());
