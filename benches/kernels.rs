@@ -11,6 +11,7 @@ use criterion::{Criterion, SamplingMode, Throughput};
 use genregrad::bench::net::{Kind, Subject};
 use genregrad::device::Device;
 use genregrad::error::Result;
+use genregrad::fast;
 use genregrad::models::Architecture;
 use genregrad::tape::{Node, Step, Tape};
 use genregrad::train::config::{Config, Preset};
@@ -21,11 +22,11 @@ const SHORTEST: Duration = Duration::from_micros(20);
 fn main() -> Result<()> {
     let mut criterion = Criterion::default().configure_from_args();
     for model in [Architecture::Shallow, Architecture::Deep] {
-        for (fused, name) in [(true, "fused"), (false, "textbook")] {
+        for (rules, name) in [(fast::ALL, "fused"), (&[][..], "textbook")] {
             let mut group = criterion.benchmark_group(format!("{model}/{name}"));
             group.sample_size(10).sampling_mode(SamplingMode::Flat);
             group.warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(500));
-            let mut subject = Subject::new(&Config::preset(Preset::Report, model), Kind::Train, fused, &Device::Cpu)?;
+            let mut subject = Subject::new(&Config::preset(Preset::Report, model), Kind::Train, rules, &Device::Cpu)?;
             subject.step()?;
             let tape = subject.tape().clone();
             let mut seen = HashSet::new();
@@ -62,7 +63,7 @@ fn kernel(
     let (read, mut write) = (copies(&node.reads)?, copies(&node.writes)?);
     let read: Vec<&[f32]> = read.iter().map(Vec::as_slice).collect();
     let mut write: Vec<&mut [f32]> = write.iter_mut().map(Vec::as_mut_slice).collect();
-    let step = Step::new(2, 1, 5e-5, (0.9, 0.999));
+    let step = Step::new(2, 1, 5e-5);
     let mut run = || node.op.cpu(&read, &mut write, &step);
     run();
     let started = Instant::now();

@@ -7,15 +7,16 @@
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
-use genregrad::bench::floor::Machine;
+use genregrad::bench::device_peak::DevicePeak;
 use genregrad::bench::net::{Kind, Subject};
 use genregrad::device::Device;
 use genregrad::error::Result;
+use genregrad::fast;
 use genregrad::models::Architecture;
 use genregrad::train::config::{Config, Preset};
 
 fn main() -> Result<()> {
-    let machine = Machine::measure(&Device::Cpu)?;
+    let machine = DevicePeak::measure(&Device::Cpu)?;
     println!(
         "{}: {:.0} GFLOP/s of multiply-adds in registers, {:.1} GB/s of stream triad",
         Device::describe_cpu(),
@@ -31,7 +32,7 @@ fn main() -> Result<()> {
             for batch in [15, 150] {
                 for fused in [true, false] {
                     let config = Config { batch, ..Config::preset(Preset::Report, model) };
-                    let mut subject = Subject::new(&config, kind, fused, &Device::Cpu)?;
+                    let mut subject = Subject::new(&config, kind, if fused { fast::ALL } else { &[] }, &Device::Cpu)?;
                     let cost = subject.cost();
                     let floor = machine.floor(cost);
                     if fused {

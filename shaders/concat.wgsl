@@ -1,6 +1,6 @@
 // Concatenation along the second axis: output[n] = (a[n], b[n]); its gradient cuts the columns out again.
-// a [n, a_cols], b [n, b_cols], output [n, a_cols + b_cols], row-major, each net's rows behind those of
-// the one before; one thread owns one element written for net z.
+// a [n, a_cols], b [n, b_cols], output [n, a_cols + b_cols], row-major; the nets' rows are
+// concatenated. One thread owns one output element of net z.
 
 override n: u32 = 1u;
 override a_cols: u32 = 1u;

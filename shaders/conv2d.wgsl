@@ -4,7 +4,7 @@
 //   grad_weight[o, c, r, s] = sum_{n, i, j} grad_output[n, o, i, j] input[n, c, i + r - top, j + s - left]
 //   grad_bias[o]            = sum_{n, i, j} grad_output[n, o, i, j]
 // input [n, c_in, h, w], weight [c_out, c_in, k_h, k_w], output [n, c_out, h_out, w_out], row-major,
-// each net's behind the one before. One thread owns one element written for net z and sums in a fixed order. An index
+// concatenated for all nets. One thread owns one output element of net z and sums in a fixed order. An index
 // below zero wraps to a large u32, so that `y < h` alone tells the input from the padding.
 
 override n: u32 = 1u;

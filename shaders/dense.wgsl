@@ -1,6 +1,6 @@
 // Dense layer: output[n, o] = bias[o] + sum_i weight[o, i] input[n, i], and its gradients:
 //   grad_input = grad_output weight;  grad_weight = grad_output^T input;  grad_bias[o] = sum_n grad_output[n, o]
-// input [n, n_in], weight [n_out, n_in], output [n, n_out], row-major, each net's behind the one before;
+// input [n, n_in], weight [n_out, n_in], output [n, n_out], row-major; the nets' arrays are concatenated;
 // one thread owns one element written for net z.
 
 override n: u32 = 1u;

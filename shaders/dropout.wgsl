@@ -1,6 +1,6 @@
 // Dropout: output = keep ? input * scale : 0, with keep = hash(seed, step, node, element) >= threshold.
 // The hash is that of src/rng.rs: u32 arithmetic wraps in WGSL as it does there, so masks are bit-identical.
-// Arrays are flat, each net's behind the one before; one thread owns one element of net z.
+// Arrays are flat; the nets' arrays are concatenated. One thread per element of net z.
 
 override len: u32 = 1u;
 override node: u32 = 0u;
@@ -11,8 +11,6 @@ struct Step {
     @align(16) step: u32,
     seed: u32,
     learning_rate: f32,
-    correction1: f32,
-    correction2: f32,
 }
 
 @group(0) @binding(0) var<storage, read> input: array<f32>;

@@ -1,5 +1,5 @@
 // A constant array: output = value.
-// The array is flat, each net's behind the one before; one thread owns one element of net z.
+// The array is flat; the nets' arrays are concatenated. One thread per element of net z.
 
 override len: u32 = 1u;
 override value: f32 = 0.0;

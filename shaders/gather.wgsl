@@ -15,8 +15,6 @@ struct Step {
     @align(16) step: u32,
     seed: u32,
     learning_rate: f32,
-    correction1: f32,
-    correction2: f32,
     first: u32,
 }
 

@@ -1,6 +1,6 @@
 // L1 penalty: output = lambda * sum |x|;   dx = lambda * sign(x) * dy.
-// Each net's arrays lie behind those of the one before.
-// forward, for few elements: one workgroup for net z; thread t sums the elements t, t + 256, ..., then thread 0 the 256
+// The nets' arrays are concatenated.
+// forward: one workgroup for net z; thread t sums the elements t, t + 256, ..., then thread 0 the 256
 // partial sums, in order.
 // grad_input: one thread owns one element of net z.
 
@@ -26,28 +26,6 @@ fn forward(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group
             total += partial_sum[k];
         }
         output[group.z] = lambda * total;
-    }
-}
-
-// For many: `part`, where workgroup k of `parts` sums the elements 256 k + t, 256 (k + parts) + t, ..., each thread its
-// own, then half of the threads add the other half's sums, and so on; then `forward` over the parts, with lambda.
-override parts: u32 = 1u;
-
-@compute @workgroup_size(256)
-fn part(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group: vec3u) {
-    var sum = 0.0;
-    for (var i = group.x * 256u + t; i < len; i += parts * 256u) {
-        sum += abs(x[group.z * len + i]);
-    }
-    partial_sum[t] = sum;
-    for (var half = 128u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if (t < half) {
-            partial_sum[t] += partial_sum[t + half];
-        }
-    }
-    if (t == 0u) {
-        output[group.z * parts + group.x] = partial_sum[0];
     }
 }
 

@@ -1,5 +1,5 @@
 // LeakyReLU: y = x for x > 0, else slope * x;   dx = dy for x > 0, else slope * dy.
-// Arrays are flat, each net's behind the one before; one thread owns one element of net z.
+// Arrays are flat; the nets' arrays are concatenated. One thread per element of net z.
 
 override len: u32 = 1u;
 override slope: f32 = 0.0;

@@ -1,7 +1,7 @@
-// Max-pooling with stride = window: output = max over the window, argmax = its first winner's place h * W + w in the plane.
-// grad_input: each input element takes its window's gradient if it is the winner, else 0.
-// input [planes, h, w], output and argmax [planes, h / k_h, w / k_w]; each net's planes behind those
-// of the one before; one thread owns one element written for net z.
+// Max-pooling with stride = window: output = max over the window, argmax = index h * W + w of the first maximum in the plane.
+// grad_input: each input element takes its window's gradient if it is the argmax, else 0.
+// input [planes, h, w], output and argmax [planes, h / k_h, w / k_w]; the nets' planes are
+// concatenated. One thread owns one output element of net z.
 
 override planes: u32 = 1u;
 override h: u32 = 1u;
@@ -41,7 +41,7 @@ fn forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
     }
 }
 
-// grad_input: grad_output, winner -> grad_input
+// grad_input: grad_output, argmax -> grad_input
 @group(0) @binding(0) var<storage, read> grad_output: array<f32>;
 @group(0) @binding(1) var<storage, read> winner: array<f32>;
 @group(0) @binding(2) var<storage, read_write> grad_input_: array<f32>;

@@ -1,5 +1,5 @@
 // The same elements under another shape: output = input.
-// Arrays are flat, each net's behind the one before; one thread owns one element of net z.
+// Arrays are flat; the nets' arrays are concatenated. One thread per element of net z.
 
 override len: u32 = 1u;
 

@@ -1,7 +1,7 @@
-// Softmax and cross-entropy, averaged over the rows whose label is not negative:
+// Softmax and cross-entropy, averaged over the B rows whose label is a class (0 to k - 1); other rows are masked:
 //   p[n, k] = exp(z[n, k] - max z[n]) / sum;   loss = -(1/B) sum_n log p[n, label[n]]
 //   dz[n, k] = (p[n, k] - [k = label[n]]) / B * dloss
-// logits and probabilities [n, k], labels [n], loss and correct [1], each net's behind the one before.
+// logits and probabilities [n, k], labels [n], loss and correct [1]. The nets' arrays are concatenated.
 // forward: one workgroup for net z; thread t owns the rows t, t + 64, ...; thread 0 adds the 64 partial sums, in order.
 // grad_logits: one thread owns one element of net z.
 
@@ -14,6 +14,10 @@ override k: u32 = 1u;
 @group(0) @binding(2) var<storage, read_write> loss: array<f32>;
 @group(0) @binding(3) var<storage, read_write> probabilities: array<f32>;
 @group(0) @binding(4) var<storage, read_write> correct: array<f32>;
+
+fn is_class(label: f32) -> bool {
+    return label >= 0.0 && label < f32(k);
+}
 
 var<workgroup> partial_sum: array<vec3f, 64>; // loss, rows, correct
 
@@ -35,7 +39,7 @@ fn forward(@builtin(local_invocation_index) t: u32, @builtin(workgroup_id) group
         for (var i = 0u; i < k; i++) {
             probabilities[z + i] = exp(logits[z + i] - logits[z + best]) / total;
         }
-        if (labels[row] >= 0.0) {
+        if (is_class(labels[row])) {
             let label = u32(labels[row]);
             let row_loss = log(total) + logits[z + best] - logits[z + label];
             sum += vec3f(row_loss, 1.0, select(0.0, 1.0, best == label));
@@ -64,12 +68,12 @@ fn grad_logits(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups
     if (i < n * k) {
         var rows = 0.0;
         for (var row = 0u; row < n; row++) {
-            rows += select(0.0, 1.0, labels[id.z * n + row] >= 0.0);
+            rows += select(0.0, 1.0, is_class(labels[id.z * n + row]));
         }
         let at = id.z * n * k + i;
         let label = labels[at / k];
-        let one = select(0.0, 1.0, f32(i % k) == label);
+        let one = select(0.0, 1.0, f32(i % k) == floor(label));
         let dz = (p[at] - one) / max(rows, 1.0) * grad_output[id.z];
-        grad_logits_[at] = select(dz, 0.0, label < 0.0);
+        grad_logits_[at] = select(0.0, dz, is_class(label));
     }
 }

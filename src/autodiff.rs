@@ -14,7 +14,7 @@ pub type Grads = Vec<(Var, Var)>;
 ///
 /// # Errors
 /// [`Error::Shape`] if `loss` is not one number, or if it depends on a parameter by a way that has no gradient: an
-/// operation without one, or another output than an operation's first.
+/// operation without one, an operation that forgets one of its inputs, or another output than an operation's first.
 pub fn backward(tape: &mut Tape, loss: Var) -> Result<Grads> {
     if tape.shape(loss).len() != 1 {
         return Err(Error::shape("backward", format!("expected a scalar loss, got {}", tape.shape(loss))));
@@ -48,9 +48,21 @@ pub fn backward(tape: &mut Tape, loss: Var) -> Result<Grads> {
             needed,
         };
         node.op.backward(&mut gradient)?;
-        let arrived = gradient.grad_reads;
-        for (var, arrived) in node.reads.iter().zip(arrived) {
-            let Some(arrived) = arrived else { continue };
+        let Gradient { needed, grad_reads, .. } = gradient;
+        for (i, (var, (needed, arrived))) in node.reads.iter().zip(needed.into_iter().zip(grad_reads)).enumerate() {
+            let Some(arrived) = arrived else {
+                if needed {
+                    let message =
+                        format!("gives no gradient of its input {i}, {}, which needs one", tape.values()[var.0].name);
+                    return Err(Error::shape(node.op.name(), message));
+                }
+                continue;
+            };
+            if tape.shape(arrived) != tape.shape(*var) {
+                let (name, shape) = (&tape.values()[var.0].name, tape.shape(*var));
+                let message = format!("gives a gradient {} of its input {i}, {name} {shape}", tape.shape(arrived));
+                return Err(Error::shape(node.op.name(), message));
+            }
             grads[var.0] = Some(match grads[var.0] {
                 Some(earlier) => ops::add(tape, earlier, arrived)?,
                 None => arrived,
@@ -70,7 +82,7 @@ mod tests {
         let record = |loss: fn(&mut Tape, ops::Classification) -> Result<Var>| {
             let mut tape = Tape::new();
             let (x, y) = (tape.input("x", [4, 2]), tape.labels(4));
-            let (weight, bias) = (tape.param("weight", [3, 2]), tape.param("bias", [3]));
+            let (weight, bias) = (tape.param("weight", [3, 2])?, tape.param("bias", [3])?);
             let logits = ops::dense(&mut tape, x, weight, bias)?;
             let classification = ops::softmax_cross_entropy(&mut tape, logits, y)?;
             let loss = loss(&mut tape, classification)?;

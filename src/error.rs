@@ -92,6 +92,46 @@ impl Error {
             line = format!("{line}: {next}");
             cause = next.source();
         }
-        line.replace(char::is_control, " ")
+        printable(&line.replace(['\n', '\r', '\t'], " "))
+    }
+}
+
+/// Whether a terminal or a browser obeys `c` instead of showing it: control characters other than line feed and tab, and
+/// those that turn the direction of text (U+202E and its like) or end a line.
+pub fn is_obeyed(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || matches!(c, '\u{2028}' | '\u{2029}') || (c.is_control() && !matches!(c, '\n' | '\t'))
+}
+
+/// `text` as it may be shown: the names of files, tracks and genres are other people's. What [`is_obeyed`] is escaped.
+pub fn printable(text: &str) -> String {
+    if !text.contains(is_obeyed) {
+        return text.to_string();
+    }
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
+        if is_obeyed(c) {
+            shown.extend(c.escape_unicode())
+        } else {
+            shown.push(c)
+        }
+        shown
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_steer_the_terminal() {
+        assert_eq!(printable("gem\u{fc}se\t日本\n"), "gem\u{fc}se\t日本\n");
+        assert_eq!(printable("evil\u{202e}gnp.wav"), "evil\\u{202e}gnp.wav");
+        assert_eq!(printable("\u{1b}[2J\r\u{9b}\u{2028}"), "\\u{1b}[2J\\u{d}\\u{9b}\\u{2028}");
+        for turning in "\u{200e}\u{200f}\u{61c}\u{202a}\u{202b}\u{202c}\u{202d}\u{2066}\u{2067}\u{2068}\u{2069}".chars()
+        {
+            assert!(printable(&turning.to_string()).is_ascii(), "{turning:?}");
+        }
+        let error = Error::data("a\nb\u{202e}", "two\nlines");
+        assert_eq!(error.one_line(), "a b\\u{202e}: two lines");
     }
 }

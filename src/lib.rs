@@ -1,39 +1,46 @@
-//! genregrad: a tensor and autodiff engine small enough to read in an afternoon, and the music-genre study of Schindler,
-//! Lidy and Rauber (2016), as Wyborn, Butt and Klas reproduced it, built on it.
+//! genregrad: a tensor and autodiff engine whose textbook part can be read in an afternoon, and the music-genre study of
+//! Schindler, Lidy and Rauber (2016), as Wyborn, Butt and Klas reproduced it, built on it.
 //!
 //! # The layers
 //!
-//! Imports point only downwards; `tests/layers.rs` holds the code to this table.
+//! Imports point only downwards. `tests/layers.rs` reads this table and checks the code against it.
 //!
 //! ```text
-//! cli           one file per subcommand: parse arguments, call one function, print, exit code
-//! experiments   what to train for a table, and what to report
-//! report        tables, curves, confusion matrices        (reads results; trains nothing)
-//! check         gradients held to f64 and the other device  bench  what a step takes, and the least it could take
-//! baseline      what came before the nets: MFCCs and Gaussian mixtures
-//! train         epochs, schedules, metrics, checkpoints
-//! models        shallow, deep                             data   corpora, splits, segments, batches, pickle
-//! nn            a layer = parameters + calls on the tape  audio  decode, resample, front ends, augment
-//! autodiff      the reverse walk: appends gradient nodes
-//! ops           one file per operation: equation, f64 reference, CPU kernel, GPU dispatch, gradient, unit tests
-//! run           a plan: buffers and pipelines made once, then replayed on CPU or on GPU
-//! tape          the program as data: nodes, shapes, trait Op; knows no op and no device
-//! device        enum Device; wgpu buffers, pipelines, errors
-//! tensor · rng · files · error
+//! cli                    one file per subcommand: parse, call one function, print
+//! experiments            which training runs a table needs; how a study survives a kill
+//! report                 tables, curves, pages (reads results; trains nothing)
+//! baseline bench check   MFCCs and mixtures · step times · ops against f64 and the GPU
+//! train                  epochs, schedules, metrics, checkpoints, runs on disk
+//! data                   corpora, splits, segments, batches
+//! audio                  decode, resample, front ends, augmentation
+//! fast                   rules that rewrite a program into an equal, faster one
+//! models                 shallow, deep
+//! nn                     a layer = parameters + calls on the tape
+//! autodiff               the reverse walk: appends gradient nodes
+//! ops                    the textbook: equation, f64, CPU, GPU, gradient
+//! run                    a plan: buffers made once, replayed on CPU, GPU and in f64
+//! device                 enum Device; wgpu buffers, pipelines, errors
+//! tape                   the program as data: nodes, shapes, trait Op
+//! dispatch               a GPU kernel call as data
+//! files rng tensor       atomic writes · random numbers · shapes and parameters
+//! error                  the one error type
 //! ```
 //!
-//! # A reading order
+//! # The afternoon path
 //!
-//! 1. [`tape`]: what a program is. Print one: `println!("{tape}")`.
-//! 2. `src/ops/leaky_relu.rs` and `shaders/leaky_relu.wgsl`: a small operation, everywhere that it exists.
-//! 3. [`autodiff`]: the reverse walk, sixty lines.
-//! 4. [`mod@ops`], then [`ops::dense`](mod@ops::dense), [`ops::conv2d`](mod@ops::conv2d), [`ops::adam`](mod@ops::adam): the equations.
-//! 5. [`run`]: the three executors (CPU, GPU, f64), each a loop over the nodes; [`run::fuse`], and what it makes of a net:
-//!    `src/ops/conv_block.rs`, `src/ops/spectral.rs`, `src/ops/dense_update.rs`, all written in what `src/ops/kernels/simd.rs`,
-//!    `src/ops/fft.rs` and `src/ops/pool.rs` provide.
-//! 6. [`models`] and [`train::program`]: the two nets, and a whole training step as one program.
-//! 7. [`audio::mel`], [`audio::cqt`]: from sound to what the nets see; [`data`]: from a folder of tracks to batches.
-//! 8. [`train`], [`baseline`], [`experiments`], [`report`]: the study.
+//! Read these files in this order. They train both nets without any other: `--no-fuse` runs nothing else on the CPU.
+//!
+//! 1. [`tensor`], [`tape`]: what a program is. Print one: `println!("{tape}")`.
+//! 2. `src/ops/leaky_relu.rs` and `shaders/leaky_relu.wgsl`: one small operation in all its versions: f64, CPU, GPU, gradient.
+//! 3. `src/run/cpu.rs`: the executor.
+//! 4. [`mod@ops`], then [`ops::dense`](mod@ops::dense), [`ops::conv2d`](mod@ops::conv2d), [`ops::adam`](mod@ops::adam): the
+//!    equations.
+//! 5. [`autodiff`]: the reverse walk, sixty lines.
+//! 6. [`nn`], [`models`] and [`train::program`]: layers, the two nets, and a whole training step as one program.
+//!
+//! Afterwards: [`fast::rules`] says what is made fast, and why it may be. [`audio::mel`] and [`audio::cqt`] go from sound to
+//! spectrograms, [`data`] from a folder of tracks to batches. [`train`], [`baseline`], [`experiments`] and [`report`] are the
+//! study.
 //!
 //! # A training step
 //!
@@ -58,7 +65,7 @@
 //! let mut plan = Plan::new(&tape, &Device::Cpu, &nn::initialise(&tape, 1)?)?;
 //! let batch = [1.0, 0.0, 0.9, 0.2, -1.0, 0.1, -0.8, -0.3];
 //! for step in 1..=200 {
-//!     let step = Step::new(step, 0, 0.05, (0.9, 0.999));
+//!     let step = Step::new(step, 0, 0.05);
 //!     plan.step(&[(x, &batch), (y, &[0.0, 0.0, 1.0, 1.0])], &step)?;
 //! }
 //! assert!(plan.read(loss)?[0] < 0.1);
@@ -74,8 +81,10 @@ pub mod check;
 pub mod cli;
 pub mod data;
 pub mod device;
+pub mod dispatch;
 pub mod error;
 pub mod experiments;
+pub mod fast;
 pub mod files;
 pub mod models;
 pub mod nn;
@@ -86,3 +95,9 @@ pub mod run;
 pub mod tape;
 pub mod tensor;
 pub mod train;
+
+/// Pages of this documentation that are not about one module.
+pub mod guide {
+    #[doc = include_str!("guide/results.md")]
+    pub mod results {}
+}

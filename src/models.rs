@@ -132,7 +132,7 @@ impl Net {
     }
 
     fn dropout(&self, tape: &mut Tape, x: Var, mode: Mode) -> Result<Var> {
-        if mode == Mode::Evaluate || self.dropout == 0.0 { Ok(x) } else { ops::dropout(tape, x, self.dropout, 0) }
+        if mode == Mode::Evaluate || self.dropout == 0.0 { Ok(x) } else { ops::dropout(tape, x, self.dropout) }
     }
 }
 

@@ -51,8 +51,8 @@ impl Activation {
 /// Those of recording.
 pub fn conv(tape: &mut Tape, name: &str, x: Var, c_out: usize, kernel: (usize, usize), bias: bool) -> Result<Var> {
     let [_, c_in, _, _] = tape.shape4("conv2d", x)?;
-    let weight = tape.param(&format!("{name}.weight"), [c_out, c_in, kernel.0, kernel.1]);
-    let bias = bias.then(|| tape.param(&format!("{name}.bias"), [c_out]));
+    let weight = tape.param(&format!("{name}.weight"), [c_out, c_in, kernel.0, kernel.1])?;
+    let bias = bias.then(|| tape.param(&format!("{name}.bias"), [c_out])).transpose()?;
     ops::conv2d(tape, x, weight, bias, Padding::Same)
 }
 
@@ -62,8 +62,8 @@ pub fn conv(tape: &mut Tape, name: &str, x: Var, c_out: usize, kernel: (usize, u
 /// Those of recording.
 pub fn dense(tape: &mut Tape, name: &str, x: Var, outputs: usize) -> Result<Var> {
     let inputs = tape.shape(x).dims().last().copied().unwrap_or(0);
-    let weight = tape.param(&format!("{name}.weight"), [outputs, inputs]);
-    let bias = tape.param(&format!("{name}.bias"), [outputs]);
+    let weight = tape.param(&format!("{name}.weight"), [outputs, inputs])?;
+    let bias = tape.param(&format!("{name}.bias"), [outputs])?;
     ops::dense(tape, x, weight, bias)
 }
 

@@ -8,10 +8,11 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 
-/// What changes from step to step, and nothing else does.
+/// The scalars that change from step to step.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Step {
@@ -19,31 +20,16 @@ pub struct Step {
     pub step: u32,
     /// Seed of the random choices inside the step.
     pub seed: u32,
-    /// Adam's step size.
+    /// The learning rate.
     pub learning_rate: f32,
-    /// `1 - beta1^step`, computed in f64: in f32 the difference loses four digits.
-    pub correction1: f32,
-    /// `1 - beta2^step`, likewise.
-    pub correction2: f32,
     /// Where the step's rows start in a list of rows, if a data set on the device feeds it.
     pub first: u32,
-    /// WGSL wants uniform structs in multiples of 16 bytes.
-    pub padding: [u32; 2],
 }
 
 impl Step {
-    /// Step number `step` (from 1) for Adam with decay rates `betas`.
-    pub fn new(step: u32, seed: u32, learning_rate: f64, betas: (f64, f64)) -> Self {
-        let correction = |beta: f64| (1.0 - beta.powf(f64::from(step))) as f32;
-        Step {
-            step,
-            seed,
-            learning_rate: learning_rate as f32,
-            correction1: correction(betas.0),
-            correction2: correction(betas.1),
-            first: 0,
-            padding: [0; 2],
-        }
+    /// Step number `step` (from 1).
+    pub fn new(step: u32, seed: u32, learning_rate: f64) -> Self {
+        Step { step, seed, learning_rate: learning_rate as f32, first: 0 }
     }
 }
 
@@ -52,18 +38,18 @@ impl Step {
 pub struct Var(pub(crate) usize);
 
 impl Var {
-    /// Its place in [`Tape::values`].
+    /// Its index in [`Tape::values`].
     pub fn index(self) -> usize {
         self.0
     }
 }
 
-/// Who writes a value.
+/// What writes a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The host, before each step.
     Input,
-    /// A trainable parameter: the host once, then at most one in-place node per step.
+    /// A trainable parameter. The host sets it; at most one in-place node updates it per step.
     Param,
     /// Zero at first, then one in-place node per step (Adam's moments, running sums); the host may reset it.
     State,
@@ -78,7 +64,7 @@ pub struct Value {
     pub name: String,
     /// Its sizes.
     pub shape: Shape,
-    /// Who writes it.
+    /// What writes it.
     pub source: Source,
 }
 
@@ -91,119 +77,18 @@ pub struct Node {
     pub reads: Vec<Var>,
     /// What it writes.
     pub writes: Vec<Var>,
+    /// The name of the rule that put it here, if it was not recorded.
+    pub rule: Option<&'static str>,
 }
 
-/// A WGSL file: its name for messages, its text for the compiler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Shader {
-    /// File name below `shaders/`.
-    pub file: &'static str,
-    /// Its text.
-    pub source: &'static str,
-}
-
-/// Names a file below `shaders/`.
-#[macro_export]
-macro_rules! shader {
-    ($file:literal) => {
-        $crate::tape::Shader {
-            file: $file,
-            source: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)),
-        }
-    };
-}
-
-/// What a binding of a dispatch is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Bind {
-    /// A value that the node reads, by its place among them: `var<storage, read>`.
-    Read(usize),
-    /// A value that the node writes: `var<storage, read_write>`.
-    Write(usize),
-    /// A value that the node updates, as it was: `var<storage, read>`.
-    Old(usize),
-    /// Memory of the node's own ([`Op::scratch`]), written by this dispatch: `var<storage, read_write>`.
-    Scratch(usize),
-    /// The same, as an earlier dispatch of the node left it: `var<storage, read>`.
-    ScratchRead(usize),
-}
-
-impl Bind {
-    /// True if it is only read.
-    pub fn is_read_only(self) -> bool {
-        matches!(self, Bind::Read(_) | Bind::Old(_) | Bind::ScratchRead(_))
-    }
-
-    /// The value of `node` that it is, unless it is scratch memory.
-    pub fn value(self, node: &Node) -> Option<Var> {
-        match self {
-            Bind::Read(i) => Some(node.reads[i]),
-            Bind::Write(i) | Bind::Old(i) => Some(node.writes[i]),
-            Bind::Scratch(_) | Bind::ScratchRead(_) => None,
-        }
+impl Node {
+    /// A node that reads `reads` and writes `writes`.
+    pub fn new(op: Arc<dyn Op>, reads: Vec<Var>, writes: Vec<Var>) -> Self {
+        Node { op, reads, writes, rule: None }
     }
 }
 
-/// One GPU dispatch, as data. Group 0 holds what it binds, in order; group 1 holds a [`Step`] for each net.
-///
-/// Several nets may run side by side: the grid's z dimension counts them, and each binding holds their arrays end to
-/// end. A kernel of z = r touches the r-th array of each binding and the r-th step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Dispatch {
-    /// The file.
-    pub shader: Shader,
-    /// Its entry point.
-    pub entry: &'static str,
-    /// Values of the file's `override` constants; those not named keep their defaults.
-    pub constants: Vec<(&'static str, f64)>,
-    /// What is bound; nothing said: the node's reads, then its writes.
-    pub binds: Vec<Bind>,
-    /// Workgroups along x and y, of each net.
-    pub groups: [u32; 2],
-}
-
-impl Dispatch {
-    /// Threads of a workgroup of a linear kernel.
-    pub const WORKGROUP: usize = 64;
-    /// Groups along x before y is used; 65,535 a dimension is WebGPU's limit.
-    const ROW: usize = 32_768;
-
-    /// A kernel of so many workgroups along x and y.
-    pub fn grid(shader: Shader, entry: &'static str, constants: Vec<(&'static str, f64)>, groups: [usize; 2]) -> Self {
-        // More than u32 holds is more than any device takes: the executor says so.
-        let groups = groups.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-        Dispatch { shader, entry, constants, binds: Vec::new(), groups }
-    }
-
-    /// A kernel with one thread for each of `threads` elements; the grid's y dimension is folded in by the shader.
-    pub fn linear(shader: Shader, entry: &'static str, constants: Vec<(&'static str, f64)>, threads: usize) -> Self {
-        let groups = threads.div_ceil(Self::WORKGROUP).max(1);
-        let x = groups.min(Self::ROW);
-        Dispatch::grid(shader, entry, constants, [x, groups.div_ceil(x)])
-    }
-
-    /// A kernel of one workgroup, for reductions to a few numbers.
-    pub fn single(shader: Shader, entry: &'static str, constants: Vec<(&'static str, f64)>) -> Self {
-        Dispatch::grid(shader, entry, constants, [1, 1])
-    }
-
-    /// What is bound for `node`, in order.
-    pub fn bound(&self, node: &Node) -> Vec<Bind> {
-        if self.binds.is_empty() {
-            let reads = (0..node.reads.len()).map(Bind::Read);
-            return reads.chain((0..node.writes.len()).map(Bind::Write)).collect();
-        }
-        self.binds.clone()
-    }
-
-    /// The same, binding these.
-    pub fn binding(mut self, binds: impl IntoIterator<Item = Bind>) -> Self {
-        self.binds = binds.into_iter().collect();
-        self
-    }
-}
-
-/// An operation: its sizes (fields), its equation three times (naive f64, CPU, GPU) and its gradient.
+/// An operation: its sizes (fields), three versions of its equation (naive f64, CPU, GPU), and its gradient.
 ///
 /// Implementations live one to a file in [`crate::ops`]. `read` and `write` are contiguous row-major arrays whose
 /// lengths were checked against [`Op::output_shapes`] when the tape was recorded.
@@ -217,33 +102,40 @@ pub trait Op: Any + fmt::Debug + Send + Sync {
     /// [`Error::Shape`] saying what was expected and what came.
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>>;
 
-    /// The equation, naively, in f64: the truth that both devices are held to.
+    /// The reference implementation, in f64. Both devices are tested against it.
     fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], step: &Step);
 
     /// The CPU kernel. Writes every element of `write`; in-place operations find the old values there.
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], step: &Step);
 
+    /// Checks numbers that the host writes to the value that is read as input `i`: [`crate::run::Plan`] asks before a
+    /// step uses them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming the first number that the operation is not defined for.
+    fn check_input(&self, i: usize, data: &[f32]) -> Result<()> {
+        let _ = (i, data);
+        Ok(())
+    }
+
     /// The GPU kernels, run in order.
     fn gpu(&self) -> Vec<Dispatch>;
 
-    /// The same by naive kernels, one thread an element, which the others are held to; where there is but one kind, it.
-    fn gpu_naive(&self) -> Vec<Dispatch> {
-        self.gpu()
-    }
-
-    /// Memory that the GPU kernels need beside the values, in floats a net: [`Bind::Scratch`] names it by its place here.
-    /// Nodes share it, so that it holds nothing from one to the next.
+    /// Sizes of the scratch buffers that the GPU kernels need, in floats per net.
+    /// [`Bind::Scratch`](crate::dispatch::Bind::Scratch) indexes this list. Nodes share the buffers, so their contents do not
+    /// survive a node.
     fn scratch(&self) -> Vec<usize> {
         Vec::new()
     }
 
-    /// True if element `i` of what is written depends on element `i` of what is read and written, and on values of one
-    /// element, only: then nodes whose dispatches differ in their constant `len` alone can run as one.
+    /// True if element `i` of each output depends only on element `i` of inputs and outputs and on one-element values. Such
+    /// nodes can share a dispatch if their constants differ only in `len`.
     fn elementwise(&self) -> bool {
         false
     }
 
-    /// Appends the nodes that carry the gradient of the outputs to the inputs.
+    /// Appends the nodes that carry the gradient of output 0 to every input that needs one, or calls
+    /// [`Gradient::stop`].
     ///
     /// # Errors
     /// Those of recording.
@@ -254,59 +146,20 @@ pub trait Op: Any + fmt::Debug + Send + Sync {
         false
     }
 
-    /// Useful floating-point operations (a multiply-add counts two), for floors and benches; 0 where bytes rule.
+    /// Useful floating-point operations (a multiply-add counts two), for lower bounds and benches. 0 for memory-bound
+    /// operations.
     fn flops(&self) -> u64 {
         0
     }
-
-    /// The operation that does this node's work and some of its neighbours' at once, if there is one; see
-    /// [`crate::run::fuse`].
-    fn fuse(&self, _: &Neighbours) -> Option<Fusion> {
-        None
-    }
 }
 
-/// What [`Op::fuse`] sees: the list, and the node's own place in it.
-#[derive(Clone, Copy, Debug)]
-pub struct Neighbours<'t> {
-    tape: &'t Tape,
-    /// The node's own number.
-    pub number: usize,
-}
-
-impl<'t> Neighbours<'t> {
-    /// The surroundings of node `number`.
-    pub fn new(tape: &'t Tape, number: usize) -> Self {
-        Neighbours { tape, number }
-    }
-
-    /// A node of the list.
-    pub fn node(&self, number: usize) -> &'t Node {
-        &self.tape.nodes[number]
-    }
-
-    /// The operation of node `number`, if it is a `T`.
-    pub fn op<T: Op>(&self, number: usize) -> Option<&'t T> {
-        (self.node(number).op.as_ref() as &dyn Any).downcast_ref()
-    }
-
-    /// The node that writes `var`, if one does.
-    pub fn writer(&self, var: Var) -> Option<usize> {
-        self.tape.nodes.iter().position(|node| node.writes.contains(&var))
-    }
-
-    /// The nodes that read `var`, in order.
-    pub fn readers(&self, var: Var) -> Vec<usize> {
-        (0..self.tape.nodes.len()).filter(|&number| self.tape.nodes[number].reads.contains(&var)).collect()
-    }
-}
-
-/// One rewrite of the list: nodes that go, and nodes that come. The values stay; what nobody writes any more gets no memory.
+/// One change of a program: nodes to remove, and nodes to insert. All values stay; a value without a writer gets no
+/// memory.
 #[derive(Clone, Debug, Default)]
-pub struct Fusion {
-    /// Numbers of the nodes that go.
+pub struct Rewrite {
+    /// Numbers of the nodes to remove.
     pub removed: Vec<usize>,
-    /// Nodes that come, each in the place of a node that goes.
+    /// Nodes to insert, each with the number of the removed node that it replaces.
     pub added: Vec<(usize, Node)>,
 }
 
@@ -339,12 +192,12 @@ impl Gradient<'_> {
         self.grad_output
     }
 
-    /// True if somebody needs the gradient of input `i`.
+    /// True if the gradient of input `i` is needed.
     pub fn needs(&self, i: usize) -> bool {
         self.needed.get(i).copied().unwrap_or(false)
     }
 
-    /// Records a gradient node with one output and makes it the gradient of input `i`; nothing if nobody needs it.
+    /// Records a one-output node as the gradient of input `i`. Does nothing if that gradient is not needed.
     ///
     /// # Errors
     /// Those of recording.
@@ -354,6 +207,11 @@ impl Gradient<'_> {
             self.grad_reads[i] = Some(var);
         }
         Ok(())
+    }
+
+    /// Says that no gradient passes: the inputs need none.
+    pub fn stop(&mut self) {
+        self.needed.fill(false);
     }
 
     /// Makes an existing value the gradient of input `i`.
@@ -395,13 +253,28 @@ impl Tape {
     }
 
     /// A trainable parameter.
-    pub fn param(&mut self, name: &str, shape: impl Into<Shape>) -> Var {
-        self.value(name.to_string(), shape.into(), Source::Param)
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a parameter or a state of this name exists: weights and checkpoints are found by name.
+    pub fn param(&mut self, name: &str, shape: impl Into<Shape>) -> Result<Var> {
+        self.named("param", name, shape.into(), Source::Param)
     }
 
     /// A value that is zero at first and that one in-place node updates in every step.
-    pub fn state(&mut self, name: &str, shape: impl Into<Shape>) -> Var {
-        self.value(name.to_string(), shape.into(), Source::State)
+    ///
+    /// # Errors
+    /// As [`Tape::param`].
+    pub fn state(&mut self, name: &str, shape: impl Into<Shape>) -> Result<Var> {
+        self.named("state", name, shape.into(), Source::State)
+    }
+
+    fn named(&mut self, kind: &'static str, name: &str, shape: Shape, source: Source) -> Result<Var> {
+        let mut lasting = self.values.iter().filter(|value| matches!(value.source, Source::Param | Source::State));
+        if let Some(other) = lasting.find(|value| value.name == name) {
+            let message = format!("{name} of shape {shape} exists already, of shape {}; use another name", other.shape);
+            return Err(Error::shape(kind, message));
+        }
+        Ok(self.value(name.to_string(), shape, source))
     }
 
     /// Records an operation; its outputs are new values.
@@ -423,7 +296,7 @@ impl Tape {
         for var in &writes {
             self.written[var.0] = true;
         }
-        self.nodes.push(Node { op: Arc::new(op), reads: reads.to_vec(), writes: writes.clone() });
+        self.nodes.push(Node::new(Arc::new(op), reads.to_vec(), writes.clone()));
         Ok(writes)
     }
 
@@ -460,7 +333,7 @@ impl Tape {
         for var in writes {
             self.written[var.0] = true;
         }
-        self.nodes.push(Node { op: Arc::new(op), reads: reads.to_vec(), writes: writes.to_vec() });
+        self.nodes.push(Node::new(Arc::new(op), reads.to_vec(), writes.to_vec()));
         Ok(())
     }
 
@@ -492,7 +365,7 @@ impl Tape {
         &self.nodes
     }
 
-    /// True if the value exists when the program runs: a fused program leaves some of its values out.
+    /// True if the value exists when the program runs. A rewritten program has values that no node writes.
     pub fn is_live(&self, var: Var) -> bool {
         self.values[var.0].source != Source::Node || self.nodes.iter().any(|node| node.writes.contains(&var))
     }
@@ -500,25 +373,25 @@ impl Tape {
     /// Carries out one rewrite.
     ///
     /// # Panics
-    /// If a node reads a value that nobody before it writes any more, or a new node does not fit its values: the rewrite
-    /// is wrong, whatever the program.
-    pub fn rewrite(&mut self, fusion: Fusion) {
-        let mut added = fusion.added;
+    /// If a node reads a value that no node before it writes, or if a new node does not fit its values. Then the rule is
+    /// wrong, whatever the program.
+    pub fn rewrite(&mut self, rewrite: Rewrite) {
+        let mut added = rewrite.added;
         let mut nodes = Vec::with_capacity(self.nodes.len());
         for (number, node) in self.nodes.drain(..).enumerate() {
             while let Some(at) = added.iter().position(|(place, _)| *place == number) {
                 nodes.push(added.remove(at).1);
             }
-            if !fusion.removed.contains(&number) {
+            if !rewrite.removed.contains(&number) {
                 nodes.push(node);
             }
         }
-        assert!(added.is_empty(), "a fused node without a place in the list");
+        assert!(added.is_empty(), "an inserted node replaces a removed one");
         let mut written: Vec<bool> = self.values.iter().map(|value| value.source != Source::Node).collect();
         for node in &nodes {
             let name = node.op.name();
             for var in &node.reads {
-                assert!(written[var.0], "{name} reads {}, which fusion left out", self.values[var.0].name);
+                assert!(written[var.0], "{name} reads {}, which nothing writes before", self.values[var.0].name);
             }
             let reads: Vec<&Shape> = node.reads.iter().map(|var| &self.values[var.0].shape).collect();
             let shapes = node.op.output_shapes(&reads).unwrap_or_else(|error| panic!("{error}"));
@@ -549,14 +422,15 @@ impl Tape {
 }
 
 impl fmt::Display for Tape {
-    /// One line a node: number, operation, what it reads, what it writes and how large that is.
+    /// One line per node: index, operation, output shape, inputs, the rule that made it, outputs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |vars: &[Var]| vars.iter().map(|v| self.values[v.0].name.as_str()).collect::<Vec<_>>().join(", ");
-        writeln!(f, "{:>4}  {:<28} {:<18} {:<52} writes", "node", "operation", "shape", "reads")?;
+        writeln!(f, "{:>4}  {:<28} {:<18} {:<52} {:<13} writes", "node", "operation", "shape", "reads", "rule")?;
         for (number, node) in self.nodes.iter().enumerate() {
             let shape = self.shape(node.writes[0]);
             let (reads, writes) = (names(&node.reads), names(&node.writes));
-            writeln!(f, "{number:>4}  {:<28} {shape:<18} {reads:<52} {writes}", node.op.name())?;
+            let (op, rule) = (node.op.name(), node.rule.unwrap_or("-"));
+            writeln!(f, "{number:>4}  {op:<28} {shape:<18} {reads:<52} {rule:<13} {writes}")?;
         }
         Ok(())
     }

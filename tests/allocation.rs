@@ -1,6 +1,5 @@
-//! A step allocates nothing of its own once its scratch arrays are warm: buffers belong to the plan, scratch to the
-//! threads. The textbook list allocates inside `matrixmultiply`, which packs every product into a buffer that it frees
-//! again; the fused one does not use it.
+//! A step of the rewritten program allocates nothing once its scratch arrays are warm: buffers belong to the plan, scratch
+//! arrays to the threads. The textbook allocates the columns of its convolutions, and is not held to this.
 #![allow(clippy::unwrap_used)]
 
 use genregrad::device::Device;
@@ -22,22 +21,12 @@ fn a_warm_step_allocates_nothing() {
             let params = nn::initialise(&program.tape, 1).unwrap();
             let spectrograms = vec![0.5; 3 * 40 * 40];
             let inputs = [(program.spectrograms, &spectrograms[..]), (program.labels, &[0.0, 1.0, -1.0][..])];
-            for fused in [false, true] {
-                let tape = program.clone().fused(fused).tape;
-                let mut plan = Plan::new(&tape, &Device::Cpu, &params).unwrap();
-                let mut step = |number| plan.step(&inputs, &Step::new(number, 7, 5e-5, (0.9, 0.999))).unwrap();
-                (1..=2).for_each(&mut step);
-                let counted = allocation_counter::measure(|| (3..=5).for_each(&mut step));
-                // A dense layer [n, i] -> [n, o] is o / 16 products for its weight's gradient, and i / 1024 for its
-                // input's (both rounded up).
-                let inputs = tape.nodes().iter().filter(|node| node.op.name() == "dense").map(|node| {
-                    let &[o, i] = tape.shape(node.reads[1]).dims() else { unreachable!() };
-                    o.div_ceil(16) + i.div_ceil(1024)
-                });
-                let products: usize = if fused { 0 } else { inputs.sum() };
-                assert_eq!(counted.count_total, 3 * products as u64, "{model}: {counted:?}");
-                assert_eq!(counted.count_max, u64::from(!fused), "{model}: {counted:?}");
-            }
+            let tape = program.clone().fused(true).tape;
+            let mut plan = Plan::new(&tape, &Device::Cpu, &params).unwrap();
+            let mut step = |number| plan.step(&inputs, &Step::new(number, 7, 5e-5)).unwrap();
+            (1..=2).for_each(&mut step);
+            let counted = allocation_counter::measure(|| (3..=5).for_each(&mut step));
+            assert_eq!(counted.count_total, 0, "{model}: {counted:?}");
         }
     });
 }

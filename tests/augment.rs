@@ -45,6 +45,27 @@ fn line<T>(result: Result<T>) -> String {
     result.err().expect("it must fail").one_line()
 }
 
+#[test]
+fn blocks_make_what_the_whole_makes() {
+    let samples: Vec<f32> = (0..70_001).map(|i| noise(i) as f32 / 2.0).collect();
+    let deformer = Deformer::new();
+    for length in [0, 1, 511, 1_536, 70_001] {
+        let wanted = DEFORMATIONS.map(|deformation| {
+            let end = deformation.length(length);
+            Wanted { deformation, ranges: vec![0..end.min(2_000), end / 2..end] }
+        });
+        let whole = deformer.pieces(&samples[..length], &wanted).unwrap();
+        for block in [1, 4_096, 65_537] {
+            let mut deforming = deformer.begin(length, &wanted).unwrap();
+            samples[..length].chunks(block).for_each(|block| deforming.push(block).unwrap());
+            assert!(deforming.finish().unwrap() == whole, "{length} samples in blocks of {block}");
+        }
+    }
+    let mut deforming = deformer.begin(9, &[]).unwrap();
+    deforming.push(&[0.0; 5]).unwrap();
+    assert_eq!(line(deforming.push(&[0.0, f32::NAN])), "cannot deform: sample 6 is NaN");
+}
+
 // ---- librosa ----
 
 /// The signal of `tests/golden/librosa_augment.py`: tones and clicks, sharp ones in noise or soft ones.

@@ -117,6 +117,190 @@ fn a_folder_is_read_in_alphabetical_order_and_foreign_files_are_ignored() {
     assert!(set.spectrograms.iter().all(|value| value.is_finite()));
 }
 
+/// The lines on tracks that were left out.
+fn left_out(corpus: &Corpus) -> Vec<String> {
+    corpus.skipped.iter().map(|(path, reason)| format!("{}: {reason}", path.display())).collect()
+}
+
+#[test]
+fn tracks_lie_at_any_depth_and_their_names_are_their_paths() {
+    let root = fresh();
+    genres(root.path(), &[("blues", 2), ("jazz", 2)]);
+    for (path, noise) in [
+        ("blues/artist/album/deep.wav", "1"),
+        ("jazz/one/same.wav", "2"),
+        ("jazz/two/same.wav", "3"),
+        ("jazz/one/jazz.00000.wav", "4"),
+        ("jazz/one/.hidden/x.wav", "5"),
+    ] {
+        write_track(&root.path().join(noise));
+        fs::create_dir_all(root.path().join(path).parent().unwrap()).unwrap();
+        fs::rename(root.path().join(noise), root.path().join(path)).unwrap();
+    }
+    let corpus = load_uncached(root.path()).unwrap();
+    assert_eq!(corpus.skipped, []);
+    let names = &whole(&corpus).track_names;
+    let expected = [
+        "blues/artist/album/deep",
+        "blues.00000",
+        "blues.00001",
+        "jazz.00000",
+        "jazz.00001",
+        "jazz/one/jazz.00000",
+        "jazz/one/same",
+        "jazz/two/same",
+    ];
+    assert_eq!(names[..], expected);
+    // each is heard under its own name
+    let source = Source::Path(root.path().to_owned());
+    assert_eq!(is_heard(&source, &SETTINGS(), whole(&corpus)), 8 * 3);
+    let sound = Sound::open(&source, &SETTINGS()).unwrap();
+    let first = |name: &str| sound.segments(name).unwrap()[0].spectrogram.clone();
+    assert_ne!(first("jazz/one/same"), first("jazz/two/same"));
+    assert_ne!(first("jazz.00000"), first("jazz/one/jazz.00000"));
+}
+
+#[test]
+fn equal_names_in_two_genres_stay_apart() {
+    let root = fresh();
+    for (class, level) in [("a", 0.25), ("a.b", 0.5)] {
+        for track in 0..2 {
+            let samples = (0..30_000).map(|i| level * ((i as f32 + track as f32) / 9.0).sin());
+            write_wav(&root.path().join(class).join(format!("a.b.{track}.wav")), samples);
+        }
+    }
+    let corpus = load_uncached(root.path()).unwrap();
+    assert_eq!(whole(&corpus).track_names, ["a/a.b.0", "a/a.b.1", "a.b/a.b.0", "a.b/a.b.1"]);
+    let source = Source::Path(root.path().to_owned());
+    assert_eq!(is_heard(&source, &SETTINGS(), whole(&corpus)), 4 * 3);
+    let sound = Sound::open(&source, &SETTINGS()).unwrap();
+    for (name, level) in [("a/a.b.1", 0.25f32), ("a.b/a.b.1", 0.5)] {
+        let samples = sound.segments(name).unwrap()[0].samples.clone().unwrap();
+        let peak = samples.iter().fold(0f32, |a, x| a.max(x.abs()));
+        assert!((peak - level).abs() < 0.001, "{name}: {peak}");
+    }
+}
+
+#[test]
+fn content_decides_and_what_may_be_sound_is_named() {
+    let root = fresh();
+    genres(root.path(), &[("blues", 2), ("rock", 2)]);
+    let at = |name: &str| root.path().join("blues").join(name);
+    for (name, noise) in
+        [("plain", "1.wav"), ("mr. x", "2.wav"), ("mr. y", "3.wav"), ("song.dat", "4.wav"), ("w.wave", "5.wav")]
+    {
+        write_track(&root.path().join(noise));
+        fs::rename(root.path().join(noise), at(name)).unwrap();
+    }
+    let opus = [b"OggS".as_slice(), &[0; 24], b"OpusHead"].concat();
+    for (name, bytes) in [
+        ("a.m4a", b"\0\0\0\x20ftypM4A \0\0\0\0".as_slice()),
+        ("b", b"caff\0\x01\0\0"),
+        ("c.opus", &opus),
+        ("d.wma", b"not what it says"),
+        ("e.bin", b"\x01\x02\x03\x04"),
+        ("f.aac", b"\xff\xf1\x50\x80"),
+        ("g.mka", b"\x1a\x45\xdf\xa3"),
+        // nobody means these as sound
+        ("cover", b"\x89PNG\r\n\x1a\n"),
+        ("notes", "Größe\n".as_bytes()),
+        ("list.m3u", b"a.wav"),
+        ("features.pkl", b"\x80\x02"),
+        ("empty", b""),
+        (".hidden.wav", b"RIFF"),
+    ] {
+        fs::write(at(name), bytes).unwrap();
+    }
+    write_track(&root.path().join("stray.wav"));
+    let corpus = load_uncached(root.path()).unwrap();
+    let names = &whole(&corpus).track_names;
+    for name in ["plain", "mr. x", "mr. y", "song.dat", "w"] {
+        assert!(names.contains(&format!("blues/{name}")), "{name}: {names:?}");
+    }
+    let expected = [
+        "blues/a.m4a: an MPEG-4 file (AAC or ALAC), which is not supported: convert it to flac or wav",
+        "blues/b: a Core Audio file, which is not supported: convert it to flac or wav",
+        "blues/c.opus: an Ogg file of Opus, which is not supported: convert it to flac or wav",
+        "blues/d.wma: not an audio file that can be read (wav, aiff, au, flac, mp3, ogg)",
+        "blues/e.bin: not an audio file that can be read (wav, aiff, au, flac, mp3, ogg)",
+        "blues/f.aac: an AAC file (ADTS), which is not supported: convert it to flac or wav",
+        "blues/g.mka: a Matroska or WebM file, which is not supported: convert it to flac or wav",
+        "stray.wav: beside the genres' folders, not in one",
+    ];
+    assert_eq!(left_out(&corpus), expected);
+
+    // a genre of nothing else is missing, and that is said
+    fs::create_dir(root.path().join("pop")).unwrap();
+    fs::copy(at("a.m4a"), root.path().join("pop/a.m4a")).unwrap();
+    let corpus = load_uncached(root.path()).unwrap();
+    assert!(left_out(&corpus).contains(&"pop: a sub-folder without audio".to_owned()));
+    fs::remove_dir_all(root.path().join("rock")).unwrap();
+    fs::remove_file(at("a.m4a")).unwrap();
+    let message = line(load_uncached(root.path()));
+    assert!(
+        message.contains("only one genre with audio, blues") && message.contains("(blues/b: a Core Audio"),
+        "{message}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn links_and_names_that_cannot_be_used_are_named() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+    let (root, elsewhere) = (fresh(), fresh());
+    genres(root.path(), &[("blues", 2), ("rock", 2)]);
+    genres(elsewhere.path(), &[("jazz", 2)]);
+    let at = |name: &str| root.path().join(name);
+    symlink("nowhere.wav", at("blues/dangling.wav")).unwrap();
+    symlink("nowhere.png", at("blues/dangling.png")).unwrap();
+    symlink("circle.wav", at("blues/circle.wav")).unwrap();
+    symlink("..", at("rock/above")).unwrap();
+    symlink("nowhere", at("soul")).unwrap();
+    // these lead somewhere
+    symlink(elsewhere.path().join("jazz"), at("jazz")).unwrap();
+    symlink(elsewhere.path().join("jazz"), at("blues/album")).unwrap();
+    let latin = |name: &[u8]| root.path().join(OsStr::from_bytes(name));
+    fs::copy(at("blues/blues.00000.wav"), latin(b"blues/latin\xe9.wav")).unwrap();
+    fs::create_dir(latin(b"gen\xe9")).unwrap();
+
+    let corpus = load_uncached(root.path()).unwrap();
+    let names = whole(&corpus).track_names.join(" ");
+    assert_eq!(
+        names,
+        "blues/album/jazz.00000 blues/album/jazz.00001 blues.00000 blues.00001 jazz.00000 jazz.00001 rock.00000 rock.00001"
+    );
+    // in the order of the listing: what lies beside the genres comes with them
+    let lines = left_out(&corpus);
+    for (path, reason) in [
+        ("blues/dangling.wav", "a link that leads nowhere"),
+        ("blues/circle.wav", "a link that leads nowhere: "),
+        ("blues/latin\u{fffd}.wav", "its name is not UTF-8: rename the file"),
+        ("gen\u{fffd}", "its name is not UTF-8: rename the folder"),
+        ("rock/above", "a link to a folder that it lies in"),
+        ("soul", "a link that leads nowhere"),
+    ] {
+        assert!(lines.iter().any(|line| line.starts_with(&format!("{path}: {reason}"))), "{path}: {lines:?}");
+    }
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    // one sound in two genres
+    let twice = ["blues/album/jazz.00000.wav, jazz/jazz.00000.wav", "blues/album/jazz.00001.wav, jazz/jazz.00001.wav"];
+    assert_eq!(corpus.notes, twice.map(|paths| format!("the same sound, and all are used: {paths}")));
+}
+
+#[test]
+fn more_genres_than_a_prepared_file_can_have_are_refused() {
+    let root = fresh();
+    for class in 0..1_001 {
+        write_wav(&root.path().join(format!("c{class}/a.wav")), [0.0]);
+    }
+    let message = line(folder::scan(root.path()));
+    assert!(message.contains("1001 genres, but at most 1000 are accepted"), "{message}");
+    fs::remove_dir_all(root.path().join("c7")).unwrap();
+    assert_eq!(folder::scan(root.path()).unwrap().classes.len(), 1_000);
+}
+
 #[test]
 fn the_usual_nestings_are_found() {
     for nesting in ["genres", "genres_original", "Data/genres_original"] {
@@ -126,6 +310,9 @@ fn the_usual_nestings_are_found() {
         let listing = folder::scan(root.path()).unwrap();
         assert_eq!(listing.root, root.path().join(nesting));
         assert_eq!(listing.classes.len(), 2);
+        // a second collection beside it does not make genres of the two
+        genres(&root.path().join("older"), &[("blues", 1), ("rock", 1)]);
+        assert_eq!(folder::scan(root.path()).unwrap().root, root.path().join(nesting));
     }
 }
 
@@ -565,7 +752,7 @@ fn a_prepared_file_round_trips_and_is_plain_safetensors() {
     let bytes = fs::read(&path).unwrap();
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     let texts = header.metadata().clone().unwrap();
-    for (key, value) in [("format", "genregrad.prepared.1"), ("preset", "report"), ("classes", r#"["c0","c1"]"#)] {
+    for (key, value) in [("format", "genregrad.prepared.2"), ("preset", "report"), ("classes", r#"["c0","c1"]"#)] {
         assert_eq!(texts[key], value);
     }
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -606,6 +793,15 @@ impl Foreign {
             ("test.tracks", (Dtype::U8, vec![2], vec![9, 9])),
         ]);
         Foreign { tensors, texts: HashMap::new() }
+    }
+
+    /// The same with spectrograms of so many bins.
+    fn resize(&mut self, bins: usize) {
+        for (dtype, shape, bytes) in self.tensors.values_mut().filter(|(dtype, ..)| *dtype == Dtype::F32) {
+            assert_eq!(dtype.bitsize(), 32);
+            *shape = vec![shape[0], bins, 2];
+            bytes.resize(4 * shape.iter().product::<usize>(), 0);
+        }
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -719,16 +915,66 @@ fn a_truncated_file_and_one_that_lies_about_its_size_are_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
-    fn a_damaged_byte_never_panics_and_damaged_numbers_are_noticed(at in any::<prop::sample::Index>(), flip in 1u8..) {
+    fn a_damaged_byte_never_panics_and_is_noticed(at in any::<prop::sample::Index>(), flip in 1u8..) {
         let folder = fresh();
         let path = folder.path().join("small.safetensors");
         prepared::write(&path, &small(), Kind::Random, &BTreeMap::new()).unwrap();
         let mut bytes = fs::read(&path).unwrap();
-        let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let at = at.index(bytes.len());
         bytes[at] ^= flip;
-        let result = read_bytes(&bytes);
-        prop_assert!(at < header || result.is_err());
+        // one space for another between the header's parts changes nothing
+        prop_assert!(read_bytes(&bytes).map_or(true, |read| read == as_corpus(small())), "byte {at}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_noticed() {
+    let folder = fresh();
+    let path = folder.path().join("small.safetensors");
+    let mut data = small();
+    data.train.deformed = (0..data.train.len()).map(|row| u8::from(row % 3 == 1)).collect();
+    let extra = BTreeMap::from([("settings".to_owned(), "segments = 2".to_owned())]);
+    prepared::write(&path, &data, Kind::Random, &extra).unwrap();
+    let good = fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    assert!(prepared::read(&path).is_ok());
+    for at in 0..header + 64 {
+        for bit in [at % 8, (at + 5) % 8] {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1 << bit;
+            fs::write(&path, &bytes).unwrap();
+            assert!(prepared::read(&path).is_err(), "bit {bit} of byte {at}, {:?}", char::from(good[at]));
+        }
+    }
+}
+
+#[test]
+fn a_prepared_file_of_the_first_form_is_read() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/prepared_1.safetensors");
+    let corpus = prepared::read(&path).unwrap();
+    assert_eq!((corpus.meta.classes.len(), corpus.meta.bins, corpus.meta.frames), (10, 2, 80));
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    assert!(line(read_bytes(&bytes)).contains("does not match its checksum"));
+}
+
+#[test]
+fn a_file_that_names_no_front_end_has_one_of_as_many_bins() {
+    let folder = fresh();
+    let path = folder.path().join("named.safetensors");
+    prepared::write(&path, &small(), Kind::Random, &BTreeMap::new()).unwrap();
+    for bins in [3, 84] {
+        let mut foreign = Foreign::good();
+        foreign.resize(bins);
+        fs::write(&path, foreign.bytes()).unwrap();
+        let corpus = prepared::read(&path).unwrap();
+        assert_eq!(corpus.meta.front_end, FrontEnd::default().with_bins(bins));
+        assert_eq!(prepared::front_end(&path).unwrap(), corpus.meta.front_end);
+        let Content::Split { train, test, .. } = corpus.content else { panic!("it has a split") };
+        let copy = folder.path().join("copy.safetensors");
+        let meta = corpus.meta.clone();
+        prepared::write(&copy, &Dataset { meta: corpus.meta, train, test }, Kind::Random, &BTreeMap::new()).unwrap();
+        assert_eq!(prepared::read(&copy).unwrap().meta, meta, "its copy is read as well");
     }
 }
 

@@ -11,8 +11,9 @@ use genregrad::data::load::{self, load_with};
 use genregrad::data::segments::Settings;
 use genregrad::data::{Content, Set};
 use genregrad::device::Device;
+use genregrad::fast;
 use genregrad::models::Architecture;
-use genregrad::run::{Feed, Plan, Table, fuse, reference};
+use genregrad::run::{Feed, Plan, Table, reference};
 use genregrad::tape::{Source, Step, Tape, Var};
 use genregrad::tensor::Params;
 use genregrad::train::config::{Config, Preset};
@@ -105,7 +106,7 @@ impl Training {
     fn of(model: Architecture) -> Self {
         let config = Config::preset(Preset::Report, model);
         let program = TrainProgram::record(&config.net(10), [Self::BATCH, 80, 80], config.l1, config.adam()).unwrap();
-        let fused = fuse(&program.tape);
+        let fused = fast::rewrite(&program.tape, fast::ALL);
         let params = nn::initialise(&fused, 1).unwrap();
         let source = load::Source::Synthetic { tracks_per_genre: 20 };
         let corpus = load_with(&Cache::none(), &source, &Settings::default(), &|_, _| ()).unwrap();
@@ -128,7 +129,7 @@ impl Training {
     }
 
     fn step(&self, plan: &mut Plan, feed: &Feed, number: u32) {
-        let step = Step::new(number, 1, self.config.learning_rate, (self.config.beta1, self.config.beta2));
+        let step = Step::new(number, 1, self.config.learning_rate);
         plan.step_from(feed, (number as usize - 1) * Self::BATCH, &step).unwrap();
     }
 

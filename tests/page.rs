@@ -12,12 +12,14 @@ use genregrad::data::cache::Cache;
 use genregrad::data::sound::{self, Sound};
 use genregrad::device::Device;
 use genregrad::experiments;
+use genregrad::files::Lock;
 use genregrad::models::Architecture;
 use genregrad::report::html::{self, Listening};
 use genregrad::report::{self, Section, examples};
 use genregrad::train::config::{Config, Data, Preset};
 use genregrad::train::evaluate::{Accuracies, TrackPrediction};
-use genregrad::train::fit::{Epoch, Observer, Options};
+use genregrad::train::fit::{Observer, Options};
+use genregrad::train::metrics::Epoch;
 use genregrad::train::results::{self, DataSummary, Results, Run, Saves, SegmentPrediction};
 use roxmltree::{Document, Node, ParsingOptions};
 
@@ -145,6 +147,7 @@ fn assert_sound(document: &Document) {
             match key {
                 "id" => assert!(ids.insert(value), "two of #{value}"),
                 "src" => assert!(value.starts_with("data:"), "<{name} src={value}>"),
+                "href" if name == "image" => assert!(value.starts_with("data:image/png;base64,")),
                 "href" => assert!(value.starts_with('#') || value == "data:,", "<{name} href={value}>"),
                 _ => {}
             }
@@ -157,24 +160,42 @@ fn assert_sound(document: &Document) {
     let style: String = all(document, "style").filter_map(|node| node.text()).collect();
     assert!(!style.contains("url(") && !style.contains("@import"));
     assert!(style.contains("prefers-color-scheme: dark") && style.contains("@media print"));
-    for image in all(document, "img") {
-        assert!(image.attribute("alt").is_some_and(|alt| alt.starts_with("Spectrogram (")));
-        let png =
-            STANDARD.decode(image.attribute("src").unwrap().strip_prefix("data:image/png;base64,").unwrap()).unwrap();
-        let info = png::Decoder::new(Cursor::new(png)).read_info().unwrap().info().size();
-        let shown = ["width", "height"].map(|side| image.attribute(side).unwrap().parse::<u32>().unwrap());
-        assert_eq!(shown, [info.0, info.1]);
-    }
     for svg in all(document, "svg") {
         assert_eq!(svg.attribute("role"), Some("img"));
         assert!(svg.children().any(|node| node.tag_name().name() == "title"));
     }
-    for scrolled in
-        document.descendants().filter(|node| node.attribute("class").is_some_and(|c| c.starts_with("scroll")))
-    {
-        assert_eq!(scrolled.attribute("tabindex"), Some("0"));
-        assert!(scrolled.attribute("aria-label").is_some_and(|label| !label.is_empty()));
+    for picture in spectrograms(document) {
+        // cells and colour bar
+        let images: Vec<Node> = picture.children().filter(|node| node.tag_name().name() == "image").collect();
+        let size = |image: &Node| {
+            let png = image.attribute("href").unwrap().strip_prefix("data:image/png;base64,").unwrap();
+            let png = Cursor::new(STANDARD.decode(png).unwrap());
+            png::Decoder::new(png).read_info().unwrap().info().size()
+        };
+        assert_eq!((images.len(), size(&images[0]), size(&images[1]).0), (2, (80, 80), 1));
+        // the words have the page's colour, whichever that is
+        assert!(picture.descendants().all(|node| !node.has_attribute("fill") && !node.has_attribute("stroke")));
     }
+    // one stop of the tab key per list, and one player
+    for list in document.descendants().filter(|node| node.attribute("class") == Some("figures")) {
+        let radios: Vec<Node> = list.descendants().filter(|node| node.tag_name().name() == "input").collect();
+        let names: HashSet<_> = radios.iter().map(|radio| radio.attribute("name").unwrap()).collect();
+        assert!(
+            names.len() <= 1 && radios.iter().filter(|radio| radio.has_attribute("checked")).count() == names.len()
+        );
+        let labels = list.descendants().filter_map(|node| node.attribute("for")).collect::<Vec<_>>();
+        assert_eq!(labels, radios.iter().map(|radio| radio.attribute("id").unwrap()).collect::<Vec<_>>());
+    }
+    assert!(document.descendants().all(|node| !node.has_attribute("tabindex")));
+}
+
+/// The pictures of segments.
+fn spectrograms<'a>(document: &'a Document<'a>) -> impl Iterator<Item = Node<'a, 'a>> {
+    let is_one = |svg: &Node| {
+        let title = svg.children().find(|node| node.tag_name().name() == "title");
+        title.and_then(|title| title.text()).is_some_and(|title| title.starts_with("Spectrogram ("))
+    };
+    all(document, "svg").filter(is_one)
 }
 
 /// The samples of every player, in order.
@@ -206,8 +227,8 @@ fn trained(folder: &std::path::Path) -> Run {
     config.data = Data { synthetic_tracks: 2, segments: 2, ..Data::default() };
     let loaded = experiments::load(&config.data, &Cache::none(), &|_, _| {}).unwrap();
     let device = (&Device::Cpu, "CPU");
-    experiments::train(folder, &config, &loaded.dataset, device, (&Options::default(), &Saves::default()), &mut Silent)
-        .unwrap()
+    let (lock, how) = (Lock::take(folder).unwrap().unwrap(), (&Options::default(), &Saves::default()));
+    experiments::train(lock, &config, &loaded.dataset, device, how, &mut Silent).unwrap()
 }
 
 #[test]
@@ -239,7 +260,7 @@ fn a_study_s_page_plays_the_segments_that_were_tested_on() {
     let players = players(&document);
     assert!(players.iter().all(|samples| samples.len() == SEGMENT_SAMPLES));
     assert!(players == expected, "other sound than that of the segments");
-    assert_eq!(all(&document, "img").count(), expected.len());
+    assert_eq!(spectrograms(&document).count(), expected.len());
     // every segment of every track has a confidence for every class
     let shares =
         document.descendants().filter(|node| node.attribute("class").is_some_and(|c| c.contains("share"))).count();
@@ -263,7 +284,7 @@ fn names_of_any_kind_are_shown_as_they_are() {
     let page = html::page(&study(&run), &[listening]).unwrap();
     let document = parse(&page);
     assert_sound(&document);
-    assert_eq!(all(&document, "img").count(), 4);
+    assert_eq!(spectrograms(&document).count(), 4);
     assert_eq!(players(&document), vec![vec![8_192; SEGMENT_SAMPLES]; 3]);
     let words: String = document.descendants().filter(Node::is_text).filter_map(|node| node.text()).collect();
     for name in ["</h4><b>a: <script>alert(1)</script>", "b\" onload=\"x: \"><img src=x", "{{ title }}{% raw %}&amp;'"]
@@ -294,10 +315,37 @@ fn what_cannot_be_had_is_told() {
     let page = html::page(&study(&moved), &listening).unwrap();
     let document = parse(&page);
     assert_sound(&document);
-    assert!(all(&document, "audio").next().is_none() && page.contains("class=\"heat\""));
+    assert!(all(&document, "audio").next().is_none() && page.contains("class=\"heat "));
     // nobody's folders are passed on
     assert!(page.contains("no sound: ") && !page.contains(&folder.path().display().to_string()));
     assert!(html::page(&[], &[]).is_err());
+}
+
+/// What Chromium makes of `page`, opened in a window of 1400 pixels: its body's attributes after its scripts, and its log.
+fn browsed(page: &str, flags: &[&str]) -> Option<(String, String)> {
+    let browser = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
+        std::process::Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    });
+    let Some(browser) = browser else {
+        assert!(std::env::var_os("GENREGRAD_REQUIRE_BROWSER").is_none(), "no Chromium");
+        println!("skipped: no Chromium");
+        return None;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("page.html");
+    std::fs::write(&path, page).unwrap();
+    let output = std::process::Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--timeout=60000", "--virtual-time-budget=60000"])
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .args(["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--disable-dev-shm-usage", "--enable-logging=stderr", "--window-size=1400,1000", "--dump-dom"])
+        .args(flags)
+        .arg(format!("file://{}", path.display()))
+        .output()
+        .unwrap();
+    let (page, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr).into_owned());
+    let body = page.split("<body").nth(1).unwrap_or_default().split('>').next().unwrap_or_default();
+    Some((body.to_string(), log))
 }
 
 /// Loads every player and says on the page what came of it.
@@ -311,38 +359,124 @@ const LISTENER: &str = "<script>
         });
         const results = [];
         for (const player of document.querySelectorAll('audio')) results.push(await loaded(player));
-        const drawn = [...document.images].filter((image) => image.complete && image.naturalWidth > 0).length;
-        document.body.dataset.heard = `${results.filter(Boolean).length} of ${results.length}, ${drawn} drawn`;
+        document.querySelectorAll('details').forEach((details) => { details.open = true; });
+        const lists = [...document.querySelectorAll('.figures')];
+        const shown = (list) => [...list.querySelectorAll('audio')].filter((player) => player.checkVisibility()).length;
+        const first = lists.every((list) => shown(list) === 1);
+        lists.forEach((list) => [...list.querySelectorAll('label')].pop().click());
+        const last = lists.every((list) => shown(list) === 1 && [...list.querySelectorAll('audio')].pop().checkVisibility());
+        document.body.dataset.heard = `${results.filter(Boolean).length} of ${results.length}, ${first && last}`;
     })();
 </script></body>";
 
 #[test]
 fn a_browser_plays_every_segment() {
-    let browser = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
-        std::process::Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
-    });
-    let Some(browser) = browser else {
-        assert!(std::env::var_os("GENREGRAD_REQUIRE_BROWSER").is_none(), "no Chromium");
-        println!("skipped: no Chromium");
-        return;
-    };
     let folder = tempfile::tempdir().unwrap();
     let run = trained(folder.path());
     let page = html::page(&study(&run), &html::listening(std::slice::from_ref(&run))).unwrap();
     let players = page.matches("<audio ").count();
     assert!(players > 0);
-    let path = folder.path().join("page.html");
-    std::fs::write(&path, page.replace("</body>", LISTENER)).unwrap();
-    let output = std::process::Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--timeout=20000", "--virtual-time-budget=20000"])
-        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
-        .args(["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .args(["--disable-dev-shm-usage", "--enable-logging=stderr", "--dump-dom"])
-        .arg(format!("file://{}", path.display()))
-        .output()
-        .unwrap();
-    let (page, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let body = page.split("<body").nth(1).unwrap_or_default().split('>').next().unwrap_or_default();
-    assert_eq!(body, format!(" data-heard=\"{players} of {players}, {players} drawn\""), "{log}");
+    let Some((body, log)) = browsed(&page.replace("</body>", LISTENER), &[]) else { return };
+    assert_eq!(body, format!(" data-heard=\"{players} of {players}, true\""), "{log}");
     assert!(!log.contains("CONSOLE"), "{log}");
+}
+
+/// Opens PAGE in frames of a phone's and of a screen's width, and says on the outer page what does not fit, and what AXE
+/// (the source of axe-core, or nothing) finds.
+const MEASURER: &str = "<!DOCTYPE html><html><head><meta name='color-scheme' content='light dark'></head><body><script>
+    const page = PAGE, axe = AXE, wrong = [];
+    const framed = (width) => new Promise((done) => {
+        const frame = document.createElement('iframe');
+        frame.style = `width:${width}px;height:900px;border:0`;
+        frame.onload = () => done(frame);
+        frame.srcdoc = page;
+        document.body.append(frame);
+    });
+    (async () => {
+        let measured = 0, dark = false;
+        for (const width of [390, 1280]) {
+            const frame = await framed(width), root = frame.contentDocument, view = frame.contentWindow;
+            root.querySelectorAll('details').forEach((details) => { details.open = true; });
+            dark = view.matchMedia('(prefers-color-scheme: dark)').matches;
+            if (view.innerWidth !== width) wrong.push(`${view.innerWidth} px`);
+            if (root.documentElement.scrollWidth > width) wrong.push(`${width}: the page is ${root.documentElement.scrollWidth} px wide`);
+            for (const part of root.querySelectorAll('th, td, caption, svg, pre, figure, p, summary')) {
+                if (!part.checkVisibility() || part.closest('thead')) continue;
+                const range = root.createRange();
+                range.selectNodeContents(part);
+                for (const box of [part.getBoundingClientRect(), range.getBoundingClientRect()]) {
+                    measured += 1;
+                    if (box.width > 0 && (box.left < 0 || box.right > width + 0.5)) {
+                        wrong.push(`${width}: <${part.tagName}> ${part.textContent.trim().slice(0, 30)} ends at ${box.right}`);
+                    }
+                    if (part.matches('td.number') && box.width === 0) wrong.push(`${width}: an empty number`);
+                }
+            }
+            if (axe) {
+                view.eval(axe);
+                const { violations } = await view.axe.run(root);
+                for (const { id, nodes } of violations) wrong.push(`${width}: axe: ${id} (${nodes.length}) ${nodes[0].html.slice(0, 120)} ${nodes[0].failureSummary}`);
+            }
+            frame.remove();
+        }
+        document.body.dataset.wrong = wrong.slice(0, 20).join(' | ') || 'nothing';
+        document.body.dataset.dark = dark;
+        document.body.dataset.measured = measured > 100;
+    })().catch((error) => { document.body.dataset.wrong = error.stack; });
+</script></body></html>";
+
+/// Asserts that `page` fits a phone and a screen, light and dark. `GENREGRAD_AXE` is the path of axe-core's axe.min.js.
+fn assert_fits(page: &str) {
+    let axe = match std::env::var_os("GENREGRAD_AXE") {
+        Some(path) => std::fs::read_to_string(path).unwrap(),
+        None => {
+            assert!(std::env::var_os("GENREGRAD_REQUIRE_BROWSER").is_none(), "GENREGRAD_AXE names no axe.min.js");
+            println!("axe-core skipped: GENREGRAD_AXE is not set");
+            String::new()
+        }
+    };
+    let script = |text: &str| serde_json::to_string(text).unwrap().replace("</", "<\\/");
+    let outer = MEASURER.replacen("AXE", &script(&axe), 1).replacen("PAGE", &script(page), 1);
+    for (flags, dark) in [(&[][..], false), (&["--force-dark-mode"][..], true)] {
+        let Some((body, log)) = browsed(&outer, flags) else { return };
+        let expected = format!(" data-wrong=\"nothing\" data-dark=\"{dark}\" data-measured=\"true\"");
+        assert_eq!(body, expected, "{}", &log[..log.len().min(2000)]);
+    }
+}
+
+#[test]
+fn a_study_s_page_fits_a_phone_and_a_screen() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = trained(folder.path());
+    // two tables with runs of both nets, as a study has them
+    let mut deep = run.clone();
+    (deep.results.model, deep.config.model) = (Architecture::Deep, Architecture::Deep);
+    deep.folder = folder.path().join("deep");
+    let section = |title: &str| Section {
+        title: title.to_string(),
+        runs: vec![run.clone(), deep.clone()],
+        baselines: Vec::new(),
+    };
+    let sections = [section("Replication"), section("Improvements: CQT, EXP, and both")];
+    let heard = html::listening(std::slice::from_ref(&run)).remove(0);
+    let page = html::page(&sections, &[Listening { run: 0, ..heard.clone() }, Listening { run: 1, ..heard }]).unwrap();
+    assert_sound(&parse(&page));
+    assert_fits(&page);
+}
+
+/// Forty genres and names without an end: their numbers are cards on any screen.
+#[test]
+fn many_genres_and_long_names_fit() {
+    let (mut run, _) = run(["a", "b", "c"], ["x", "y", "z"]);
+    let classes: Vec<String> = (1..=40).map(|k| format!("progressive_{k}_{}", "metal".repeat(k % 9))).collect();
+    run.results.confusion =
+        (0..40).map(|k| (0..40).map(|j| if j == k { 70 } else { (j + k) as u32 % 3 }).collect()).collect();
+    run.results.data.classes = classes;
+    run.results.data.name = "a_very_long_name_of_a_folder_of_tracks_without_a_single_space".to_string();
+    run.epochs = (1..=200)
+        .map(|epoch| Epoch { epoch, learning_rate: 5e-5, loss: 123_456.78, train_accuracy: 50.0, test_accuracy: 66.67 })
+        .collect();
+    let page = html::page(&study(&run), &[]).unwrap();
+    assert_sound(&parse(&page));
+    assert_fits(&page);
 }

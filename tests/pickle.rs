@@ -54,7 +54,9 @@ fn every_writers_form_gives_the_same_corpus() {
         let train = RawSet { segments: (0..3).map(segment).collect(), labels: vec![0, 0, 3], tracks: vec![0, 0, 1] };
         let test = RawSet { segments: (3..5).map(segment).collect(), labels: vec![9, 9], tracks: vec![0, 0] };
         // the peak is sample(4, 19) = -(2800 + 779 + 5)
-        let scale_note = if int {
+        let scale_note = if name.contains("int16") {
+            "samples are 16-bit integers (peak 3584): divided by 32,768"
+        } else if int {
             "samples look like 16-bit integers (peak 3584): divided by 32,768"
         } else {
             "samples look like floats in -1..1 (peak 0.875): used as they are"
@@ -275,10 +277,15 @@ fn array(dtype: &str, n: u8, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn the_fragments_make_a_good_file() {
-    let raw = parse(&[good(), single(&array("i2", 2, b"\0\x40\xff\xff"))].concat()).unwrap();
-    // integers in one set and floats in the other: the peak, 16,384, decides for both
-    assert_eq!(raw.scale_note, "samples look like 16-bit integers (peak 16384): divided by 32,768");
+    let short = single(&array("i2", 2, b"\0\x40\xff\xff"));
+    let raw = parse(&[short.clone(), short.clone()].concat()).unwrap();
+    assert_eq!(raw.scale_note, "samples are 16-bit integers (peak 16384): divided by 32,768");
     assert_eq!(raw.test.segments, [[0.5, -1.0 / 32_768.0]]);
+    let said = refusal(&[good(), short].concat());
+    assert!(
+        said.ends_with("its train samples are floats, its test samples 16-bit integers; they must be alike"),
+        "{said}"
+    );
     let raw = parse(&[good(), good()].concat()).unwrap();
     assert_eq!(raw.train, RawSet { segments: vec![vec![0.25, -0.5]], labels: vec![0], tracks: vec![0] });
     assert_eq!((raw.test, raw.scale_note.contains("peak 0.5")), (raw.train, true));
@@ -327,7 +334,7 @@ fn wrong_content_is_named() {
         (set(&one, &ints(&[0]), text), "train pickle: its `track_id` is neither a list nor an array"),
         (set(&two, &ints(&[0, -1]), &zeros), "train pickle: labels[1] is -1; expected 0 to 999"),
         (set(&two, &ints(&[0, 1000]), &zeros), "train pickle: labels[1] is 1000; expected 0 to 999"),
-        (set(&two, &floats(&[0.0, 1.5]), &zeros), "train pickle: labels[0] is 0; expected an integer"),
+        (set(&two, &floats(&[0.0, 1.5]), &zeros), "train pickle: labels[1] is 1.5; expected an integer"),
         (set(&two, &list(&[b"K\0", text]), &zeros), "train pickle: labels[1] is no integer"),
         (set(&two, &zeros, &list(&[b"K\0", b"N"])), "train pickle: track_id[1] is no integer"),
         (single(&floats(&[0.5])), "train pickle: data[0] has 1 samples; expected at least 2"),
@@ -410,16 +417,75 @@ fn a_length_is_believed_when_its_bytes_have_come() {
 
 #[test]
 fn nesting_cycles_and_masses_are_bounded() {
-    let deep = [&b"\x80\x02N"[..], &vec![0x85; 3_000_000], b"."].concat();
+    let deep = [&b"\x80\x02N"[..], &vec![0x85; 300_000], b"."].concat();
     assert!(refusal(&deep).contains("holds no dict"));
     let chain = [&b"\x80\x02]"[..], &b"]a".repeat(10), b"."].concat();
     assert!(refusal(&chain).contains("holds no dict"));
     assert!(refusal(b"]q\0h\0a.").contains("holds no dict"));
     let own = single(b"]q\0(h\0h\0e");
     assert!(refusal(&own).contains("data[0] holds what is no number"));
-    for (opcode, reason) in [(b']', "holds more than"), (b'(', "holds more than"), (b'N', "holds more than")] {
-        assert!(refusal(&vec![opcode; 5_000_000]).contains(reason));
+}
+
+/// 32 MB of one thing, as long as a corpus of 400 segments: none of it takes more than 200 MB.
+#[test]
+fn masses_of_objects_are_refused_in_little_memory() {
+    let programs: [(&[u8], &[u8]); 12] = [
+        (b"", b"]"),
+        (b"", b"("),
+        (b"", b"N"),
+        (b"N", b"\x85"),
+        (b"N", b"\x94"),
+        (b"", b"N\x85"),
+        (b"", b"}"),
+        (b"", b"}NNs"),
+        (b"", b"U\x01a"),
+        (b"](", b"N"),
+        (b"]", b"(NNNNNNNNNNNNNNNe"),
+        (b"}", b"(NNNNNNNNNNNNNNNNu"),
+    ];
+    for (before, code) in programs {
+        let bytes = [&b"\x80\x04"[..], before, &code.repeat(32_000_000 / code.len())].concat();
+        let memory = allocation_counter::measure(|| {
+            let line = refusal(&bytes);
+            assert!(line.contains("holds more objects than a corpus needs"), "{line}");
+        });
+        assert!(memory.bytes_max < 200_000_000, "{code:?}: {} bytes", memory.bytes_max);
     }
+    // integers and floats in one list are samples, and no mass of objects
+    let batch = [&b"("[..], &b"K\x01".repeat(1000), b"G\0\0\0\0\0\0\0\0e"].concat();
+    let numbers = [&b"\x80\x04]"[..], &batch.repeat(6000), b"."].concat();
+    assert!(refusal(&numbers).contains("holds no dict"));
+}
+
+#[test]
+fn every_type_of_samples_is_of_one_loudness() {
+    let of = |dtype: &str, low: &[u8], high: &[u8]| {
+        let one = single(&array(dtype, 2, &[low, high].concat()));
+        parse(&[one.clone(), one].concat()).unwrap_or_else(|error| panic!("{dtype}: {error}"))
+    };
+    // half of full scale below silence, and half of it above, as numpy's tobytes() gives them
+    for (dtype, low, high, note) in [
+        ("f4", &(-0.5f32).to_le_bytes()[..], &0.5f32.to_le_bytes()[..], "floats in -1..1"),
+        ("f8", &(-0.5f64).to_le_bytes(), &0.5f64.to_le_bytes(), "floats in -1..1"),
+        ("f4", &(-16_384f32).to_le_bytes(), &16_384f32.to_le_bytes(), "16-bit"),
+        ("f8", &(-1_073_741_824f64).to_le_bytes(), &1_073_741_824f64.to_le_bytes(), "32-bit"),
+        ("i1", &(-64i8).to_le_bytes(), &64i8.to_le_bytes(), "8-bit"),
+        ("i2", &(-16_384i16).to_le_bytes(), &16_384i16.to_le_bytes(), "16-bit"),
+        ("i4", &(-16_384i32).to_le_bytes(), &16_384i32.to_le_bytes(), "16-bit"),
+        ("i4", &(-1_073_741_824i32).to_le_bytes(), &1_073_741_824i32.to_le_bytes(), "32-bit"),
+        ("i8", &(-1_073_741_824i64).to_le_bytes(), &1_073_741_824i64.to_le_bytes(), "32-bit"),
+        ("i8", &(-1i64 << 62).to_le_bytes(), &(1i64 << 62).to_le_bytes(), "64-bit"),
+        ("u1", &64u8.to_le_bytes(), &192u8.to_le_bytes(), "unsigned 8-bit"),
+        ("u2", &16_384u16.to_le_bytes(), &49_152u16.to_le_bytes(), "unsigned 16-bit"),
+        ("u4", &(1u32 << 30).to_le_bytes(), &(3u32 << 30).to_le_bytes(), "unsigned 32-bit"),
+    ] {
+        let raw = of(dtype, low, high);
+        assert!(raw.scale_note.contains(note), "{dtype}: {}", raw.scale_note);
+        assert_eq!((raw.train.segments, raw.test.segments), (vec![vec![-0.5, 0.5]], vec![vec![-0.5, 0.5]]), "{dtype}");
+    }
+    let quiet = single(&array("i4", 2, &[100i32.to_le_bytes(), 3i32.to_le_bytes()].concat()));
+    let said = refusal(&[quiet.clone(), quiet].concat());
+    assert!(said.contains("integers of 32 or 64 bits with a peak of 100, which does not tell"), "{said}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use genregrad::nn::Activation;
 use genregrad::report::{self, Section, confusion, curves, published, tables};
 use genregrad::train::config::{Config, Preset, Schedule};
 use genregrad::train::evaluate::{Accuracies, TrackPrediction};
-use genregrad::train::fit::Epoch;
+use genregrad::train::metrics::Epoch;
 use genregrad::train::results::{DataSummary, Results, Run};
 
 const SYNTHETIC: &str = "synthetic corpus: not comparable with the published numbers";

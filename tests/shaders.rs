@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use naga::back::{hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage};
+use walkdir::WalkDir;
 
 const MAX_STORAGE_BINDINGS: usize = 8;
 const MAX_WORKGROUP_BYTES: u32 = 16_384;
@@ -16,7 +17,7 @@ const MAX_INVOCATIONS: u32 = 256;
 
 fn shaders() -> Vec<(String, String)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("shaders");
-    let files = fs::read_dir(&folder).expect("the folder of shaders").map(|entry| entry.expect("an entry").path());
+    let files = WalkDir::new(&folder).into_iter().map(|entry| entry.expect("an entry").into_path());
     let mut shaders: Vec<_> = files
         .filter(|path| path.extension().is_some_and(|extension| extension == "wgsl"))
         .map(|path| (path.display().to_string(), fs::read_to_string(&path).expect("a shader")))

@@ -88,6 +88,7 @@ fn cells(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         if name.ends_with(".json") {
             let mut results: Value = serde_json::from_slice(&bytes).unwrap();
             results["seconds"] = Value::Null;
+            results["device"] = Value::Null; // it says how many threads a job had
             bytes = results.to_string().into_bytes();
         }
         found.insert(name, bytes);
@@ -99,7 +100,9 @@ fn assert_same(folder: &Path, other: &str, than: &str) {
     let (a, b) = (cells(&folder.join(other)), cells(&folder.join(than)));
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
     for (name, bytes) in &a {
-        assert!(*bytes == b[name], "{name} differs");
+        let [is, was] = [bytes, &b[name]].map(|bytes| String::from_utf8_lossy(bytes));
+        let at = is.bytes().zip(was.bytes()).take_while(|(a, b)| a == b).count();
+        assert!(*bytes == b[name], "{name} differs: {:?} {:?}", is.get(at..), was.get(at..));
     }
 }
 
@@ -323,6 +326,11 @@ fn cells_trained_apart_make_the_same_study() {
     let table = good(dir, &["reproduce", "--collect", "apart"]);
     assert!(table.contains("2 seeds"), "{table}");
     assert_same(dir, "apart", "alone");
+    let said = String::from_utf8_lossy(&task.stderr);
+    assert!(
+        said.contains("shallow-seed1: the whole training needs about ") || said.contains("could not be submitted"),
+        "{said}"
+    );
 
     assert!(bad(dir, &cell("2"), 2).contains("cell 2: there are 2, counted from 0"));
     let others = ["reproduce", "--synthetic-tracks", "2", "--out", "apart", "--cell", "0"];
@@ -333,6 +341,144 @@ fn cells_trained_apart_make_the_same_study() {
     assert!(!dir.join("none").exists());
     assert!(bad(dir, &["reproduce", "--data", "none", "--cell", "0", "--out", "mistaken"], 1).contains("no such file"));
     assert!(!dir.join("mistaken").exists());
+}
+
+/// What `--slurm` asks for follows from the study and its flags.
+#[test]
+fn a_job_asks_for_what_the_study_needs() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let script = |more: &[&str]| good(dir, &[&["reproduce", "--out", "study", "--slurm"], more].concat());
+    let plain = script(&[]);
+    for line in ["--array=0-1", "--cpus-per-task=2", "--mem=4G", "--time=12:00:00", "--signal=B:TERM@120", "--requeue"]
+    {
+        assert!(plain.contains(&format!("\n#SBATCH {line}\n")), "{line} is not in {plain}");
+    }
+    assert!(!plain.contains("--gres") && !plain.contains("#SBATCH --partition"), "{plain}");
+    assert!(!script(&["--device", "cpu"]).contains("--gres"));
+    for device in ["gpu", "NVIDIA"] {
+        assert!(script(&["--device", device]).contains("\n#SBATCH --gres=gpu:1\n"));
+    }
+    let asked =
+        script(&["--threads", "8", "--slurm-mem=16G", "--slurm-time", "1-0:00:00", "--slurm-partition", "long"]);
+    for line in ["--cpus-per-task=8", "--mem=16G", "--time=1-0:00:00", "--partition=long"] {
+        assert!(asked.contains(&format!("\n#SBATCH {line}\n")), "{line} is not in {asked}");
+    }
+    assert!(asked.contains(" --threads 8\n") && !asked.contains("--slurm-"), "{asked}");
+    assert_eq!(script(&["--threads=0"]).replace(" --threads=0", ""), plain);
+    for flags in [["--slurm-mem", "4 G"], ["--slurm-time", "1;x"], ["--slurm-partition", ""]] {
+        assert!(bad(dir, &[&["reproduce", "--out", "study", "--slurm"], &flags[..]].concat(), 2).contains("letters"));
+    }
+    assert!(bad(dir, &["reproduce", "--slurm-mem", "4G", "--list"], 2).contains("--slurm"));
+}
+
+/// Data that are not there decide nothing: `--list` and `--slurm` refuse them, and a task refuses another study's data.
+#[test]
+fn a_study_of_absent_data_is_refused_or_told() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let list = |more: &[&'static str]| [&["reproduce", "--data", "genres", "--out", "study", "--list"], more].concat();
+    let slurm =
+        |more: &[&'static str]| [&["reproduce", "--data", "genres", "--out", "study", "--slurm"], more].concat();
+    for args in [list(&[]), slurm(&[]), slurm(&["--seeds", "1,2"])] {
+        let said = bad(dir, &args, 1);
+        assert!(said.contains("genres: no such file or folder") && said.contains("--split"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let absent = [good(dir, &list(&["--split", "random"])), good(dir, &slurm(&["--split", "blocks"]))];
+    assert!(absent[0].lines().count() == 2 && absent[1].contains("--array=0-1\n"));
+    assert_eq!(good(dir, &list(&["--folds", "3"])).lines().count(), 6);
+
+    fs::create_dir_all(dir.join("genres/blues")).unwrap();
+    assert_eq!(good(dir, &list(&["--split", "random"])), absent[0]);
+    assert_eq!(good(dir, &list(&[])).lines().count(), 4);
+    let script = good(dir, &slurm(&[]));
+    assert!(script.contains("--array=0-3\n"), "{script}");
+    let task = || {
+        let mut task = Command::new("bash");
+        task.arg("-c").arg(&script).current_dir(dir).env("SLURM_ARRAY_TASK_ID", "1").env("GENREGRAD_CACHE", "");
+        let task = task.output().unwrap();
+        assert_ne!(task.status.code(), Some(0));
+        String::from_utf8(task.stderr).unwrap()
+    };
+    // gone, and another kind of data in its place
+    fs::rename(dir.join("genres"), dir.join("moved")).unwrap();
+    assert!(task().contains("genres: no such file or folder"));
+    good(dir, &["prepare", "--synthetic-tracks", "2", "--segments", "1", "--out", "genres"]);
+    let said = task();
+    assert!(said.contains("2 trainings instead of 4; print the script again with --slurm"), "{said}");
+    assert!(!dir.join("study").exists());
+}
+
+/// The job's script under a scheduler that only takes notes: the tables' job is submitted once, a task that is stopped by
+/// time is queued again, and one that is cancelled is not.
+#[test]
+fn a_job_that_runs_out_of_time_queues_itself_again() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let tools = dir.join("tools");
+    fs::create_dir(&tools).unwrap();
+    for (tool, does) in [("sbatch", ""), ("scontrol", "[ \"$1\" = show ] && echo \"JobState=$STATE Reason=None\"")] {
+        let path = tools.join(tool);
+        fs::write(&path, format!("#!/bin/bash\nprintf '{tool} %s\\n' \"$*\" >> notes\n{does}\nexit 0\n")).unwrap();
+        assert!(Command::new("chmod").arg("+x").arg(&path).status().unwrap().success());
+    }
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let study = STUDY.map(|word| if word == "2,4" { "400" } else { word });
+    let script = good(dir, &[&study[..], &OFTEN, &["--out", "study", "--slurm"]].concat());
+    let run = |state: &str, restarts: &str| {
+        let _ = fs::remove_file(dir.join("notes"));
+        let _ = fs::remove_file(dir.join("study/shallow-seed1/state.safetensors"));
+        let mut task = Command::new("bash");
+        task.arg("-c").arg(&script).current_dir(dir).env("GENREGRAD_CACHE", "").env("PATH", &path).env("STATE", state);
+        for (name, value) in
+            [("ARRAY_TASK_ID", "0"), ("ARRAY_JOB_ID", "7"), ("JOB_ID", "8"), ("RESTART_COUNT", restarts)]
+        {
+            task.env(format!("SLURM_{name}"), value);
+        }
+        let mut task = task.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for(&dir.join("study/shallow-seed1/state.safetensors"), &mut task);
+        signal(&task, "-TERM");
+        let output = task.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert!(said.contains("go on with: ") && dir.join("study/shallow-seed1/state.safetensors").exists(), "{said}");
+        fs::read_to_string(dir.join("notes")).unwrap()
+    };
+    let notes = run("RUNNING", "0");
+    let first: Vec<&str> = notes.lines().collect();
+    assert!(first[0].starts_with("sbatch ") && first[0].contains("--dependency=afterany:7"), "{notes}");
+    assert!(first[0].contains("reproduce --collect study"), "{notes}");
+    assert_eq!(first[1..], ["scontrol show job 8", "scontrol requeue 8"]);
+    assert_eq!(run("RUNNING", "1"), "scontrol show job 8\nscontrol requeue 8\n", "one job of tables is enough");
+    for state in ["CANCELLED", "PENDING"] {
+        assert_eq!(run(state, "1"), "scontrol show job 8\n");
+    }
+}
+
+/// Without a cluster, xargs or GNU parallel over the cells make the same study.
+#[test]
+fn xargs_and_parallel_make_the_same_study() {
+    let dir = left_alone();
+    let dir = dir.path();
+    let cells = "seq 0 1 | xargs -P 2 -I{} ";
+    let parallel = "seq 0 1 | parallel -j 2 ";
+    let ways = [("xargs", cells, "{}"), ("parallel", parallel, "{}")];
+    let mut tried = 0;
+    for (tool, start, number) in ways {
+        if Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success()) {
+            let words =
+                [&STUDY[..], &["--threads", "1", "--quiet", "--out", tool, "--cell", number]].concat().join(" ");
+            let line = format!("{start} '{}' {words}", env!("CARGO_BIN_EXE_genregrad"));
+            let mut shell = Command::new("sh");
+            let output = shell.args(["-c", &line]).current_dir(dir).env("GENREGRAD_CACHE", "").output().unwrap();
+            assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(good(dir, &["reproduce", "--collect", tool]).contains("2 seeds"));
+            assert_same(dir, tool, "alone");
+            tried += 1;
+        }
+    }
+    assert!(tried > 0, "neither xargs nor parallel");
 }
 
 /// The tasks of a cluster's array all begin in the same second, in a folder that none of them has made yet.
@@ -381,7 +527,7 @@ fn an_interruption_before_the_training_ends_at_once() {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(130), "{said}");
-    assert_eq!(said, "stopped while nothing was being trained\n");
+    assert_eq!(said, "stopped\n");
     assert!(!dir.path().join("never").exists());
 }
 
@@ -418,18 +564,10 @@ fn one_net_goes_on_too_and_tensorboard_sees_all_of_it() {
     assert!(bad(dir, &["train", "--resume", "stopped"], 2).contains("there is nothing left to do"));
     assert!(bad(dir, &["train", "--resume", "alone", "--model", "deep"], 2).contains("cannot be used with"));
 
-    let events = fs::File::open(dir.join("stopped/events.out.tfevents.genregrad")).unwrap();
-    let events = tfrecord::RecordIter::<tfrecord::Event, _>::from_reader(
-        events,
-        tfrecord::RecordReaderConfig { check_integrity: true },
-    );
+    let events = scalars(&dir.join("stopped/events.out.tfevents.genregrad"));
     let mut curve: BTreeMap<String, Vec<(i64, f32)>> = BTreeMap::new();
-    for event in events {
-        let event = event.unwrap();
-        let Some(tfrecord::protobuf::event::What::Summary(summary)) = event.what else { continue };
-        let value = &summary.value[0];
-        let Some(tfrecord::protobuf::summary::value::Value::SimpleValue(number)) = value.value else { panic!() };
-        curve.entry(value.tag.clone()).or_default().push((event.step, number));
+    for (_, step, tag, number) in &events {
+        curve.entry(tag.clone()).or_default().push((*step, *number));
     }
     let metrics = fs::read_to_string(dir.join("stopped/metrics.csv")).unwrap();
     let column = |place: usize| -> Vec<(i64, f32)> {
@@ -440,6 +578,111 @@ fn one_net_goes_on_too_and_tensorboard_sees_all_of_it() {
     for (tag, place) in [("learning_rate", 1), ("loss", 2), ("raw_accuracy/train", 3), ("raw_accuracy/test", 4)] {
         assert_eq!(curve[tag], column(place), "{tag}");
     }
+}
+
+/// (wall time, step, tag, value) of each scalar of an event file, in order, read by the rules of TFRecord and protobuf.
+fn scalars(path: &Path) -> Vec<(f64, i64, String, f32)> {
+    /// The fields of a message: number, and bytes or a number.
+    fn fields(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>, u64)> {
+        fn varint(bytes: &mut &[u8]) -> u64 {
+            let (mut value, mut shift) = (0, 0);
+            loop {
+                let byte = bytes[0];
+                *bytes = &bytes[1..];
+                value |= u64::from(byte & 127) << shift;
+                shift += 7;
+                if byte < 128 {
+                    return value;
+                }
+            }
+        }
+        let mut found = Vec::new();
+        while !bytes.is_empty() {
+            let key = varint(&mut bytes);
+            let length = match key & 7 {
+                0 => {
+                    found.push(((key >> 3) as u8, Vec::new(), varint(&mut bytes)));
+                    continue;
+                }
+                1 => 8,
+                2 => varint(&mut bytes) as usize,
+                5 => 4,
+                wire => panic!("wire type {wire}"),
+            };
+            found.push(((key >> 3) as u8, bytes[..length].to_vec(), 0));
+            bytes = &bytes[length..];
+        }
+        found
+    }
+    let get = |message: &[(u8, Vec<u8>, u64)], number: u8| {
+        message.iter().find(|field| field.0 == number).map(|field| (field.1.clone(), field.2))
+    };
+    /// The checksum bit by bit: CRC-32C, reflected, then TensorFlow's mask.
+    fn masked(bytes: &[u8]) -> u32 {
+        let crc = !bytes.iter().fold(!0u32, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
+        });
+        crc.rotate_right(15).wrapping_add(0xa282_ead8)
+    }
+    let file = fs::read(path).unwrap();
+    let (mut rest, mut found) = (&file[..], Vec::new());
+    while !rest.is_empty() {
+        let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+        let sum = |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().unwrap());
+        assert_eq!((sum(8), sum(12 + length)), (masked(&rest[..8]), masked(&rest[12..12 + length])));
+        let event = fields(&rest[12..12 + length]);
+        let time = f64::from_le_bytes(get(&event, 1).unwrap().0.try_into().unwrap());
+        match get(&event, 5) {
+            Some((summary, _)) => {
+                let value = fields(&get(&fields(&summary), 1).unwrap().0);
+                let number = f32::from_le_bytes(get(&value, 2).unwrap().0.try_into().unwrap());
+                let tag = String::from_utf8(get(&value, 1).unwrap().0).unwrap();
+                found.push((time, get(&event, 2).unwrap().1 as i64, tag, number));
+            }
+            None => assert_eq!(get(&event, 3).unwrap().0, b"brain.Event:2"),
+        }
+        rest = &rest[16 + length..];
+    }
+    found
+}
+
+/// A run that has an event file keeps it when it is resumed, and its epochs keep their times.
+#[test]
+fn a_resumed_run_keeps_its_event_file_and_its_times() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    let events = |run: &str| scalars(&dir.join(run).join("events.out.tfevents.genregrad"));
+    let settings = ["--model", "shallow", "--epochs", "6", "--synthetic-tracks", "2", "--segments", "5"];
+    for (run, first, again) in [
+        ("kept", &["--tensorboard"][..], &[][..]),
+        ("late", &[][..], &["--tensorboard"][..]),
+        ("killed", &["--tensorboard"][..], &[][..]),
+    ] {
+        let began = now();
+        let mut child =
+            start(dir, &[&["train", "--device", "cpu", "--out", run], &settings[..], &OFTEN, first].concat());
+        wait_for(&dir.join(run).join("state.safetensors"), &mut child);
+        signal(&child, if run == "killed" { "-KILL" } else { "-INT" });
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(dir.join(run).join("state.safetensors").exists(), "over too early: {said}");
+        std::thread::sleep(Duration::from_millis(1500));
+        let paused = now() - 1.0;
+        let before = first.first().map(|_| events(run));
+        good(dir, &[&["train", "--device", "cpu", "--resume", run, "--quiet"], again].concat());
+        let after = events(run);
+        let times: Vec<f64> = after.iter().filter(|event| event.2 == "loss").map(|event| event.0).collect();
+        assert_eq!(times.len(), 6, "{run}");
+        assert!(times.is_sorted() && times[0] > began && times[0] < paused && times[5] > paused, "{run}: {times:?}");
+        if let Some(before) = before.filter(|_| run == "kept") {
+            // what was there is as it was
+            assert!(!before.is_empty() && after[..before.len()] == before[..], "{run}");
+        }
+    }
+    // without the flag a new run has none
+    good(dir, &[&["train", "--device", "cpu", "--out", "plain", "--quiet"], &settings[..]].concat());
+    assert!(!dir.join("plain/events.out.tfevents.genregrad").exists());
 }
 
 #[test]

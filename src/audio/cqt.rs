@@ -39,6 +39,7 @@ const HANN_BANDWIDTH: f64 = 1.500_185_265_209_923_3;
 
 /// Settings of the front ends whose bins are notes: constant-Q and wavelets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Sample rate, Hz.
     pub sr: u32,
@@ -170,7 +171,7 @@ impl ConstantQ {
     }
 }
 
-impl super::Transform for ConstantQ {
+impl super::transform::Transform for ConstantQ {
     fn transform(&self, samples: &[f32], out: &mut [f32]) {
         self.bank.run(samples, 1 + samples.len() / self.hop_length, out);
     }

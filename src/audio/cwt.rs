@@ -77,7 +77,7 @@ impl Wavelets {
     }
 }
 
-impl super::Transform for Wavelets {
+impl super::transform::Transform for Wavelets {
     fn transform(&self, samples: &[f32], out: &mut [f32]) {
         self.bank.run(samples, 1 + samples.len() / self.hop_length, out);
     }

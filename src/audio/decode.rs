@@ -5,13 +5,12 @@
 //! is not entirely there is refused, not used as far as it goes: a training set should not depend on how a download
 //! ended. (An MP3 without a Xing or Info header does not say how long it is: one that ends early is a shorter one.)
 
-use std::fs::File;
-use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use symphonia::core::audio::{Channels, GenericAudioBufferRef};
+use symphonia::core::audio::Channels;
 use symphonia::core::codecs::CodecParameters;
-use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions, well_known};
+use symphonia::core::codecs::audio::AudioCodecParameters;
 use symphonia::core::errors::Error as Fault;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::well_known::FORMAT_ID_WAVE;
@@ -21,70 +20,27 @@ use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 use symphonia::core::units::{Duration, Timestamp};
 
-use super::pcm::{self, Pcm};
-use super::resample::{LOUDEST, Resample, resampled_length};
-use super::{SAMPLE_RATE, flac, mp3, ogg};
+use super::mono::{Mono, PCM_FRAMES, make_decoder, not_audio, truncated, undecodable};
+use super::pcm::{self, Pcm, Wav};
+use super::section::Section;
+use super::{flac, foreign, mp3, ogg, tags};
 use crate::error::{Error, Result};
+use crate::files;
 
-/// Sample rates that are believed, Hz.
-const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
+pub use super::mono::{Heard, NOT_AUDIO, Part, Silence};
 
-/// Channels that are believed.
-const CHANNELS: std::ops::RangeInclusive<usize> = 1..=64;
-
-/// Frames of PCM decoded at a time.
-const PCM_FRAMES: u64 = 4096;
+/// Bytes at the start of a file of unknown format in which pages of a damaged Ogg file are looked for.
+const UNKNOWN_START: u64 = 1 << 17;
 
 /// Frames before the place that is sought at which decoding starts: a lossy codec builds on what came before.
 const RUN_UP: u64 = 1 << 14;
-
-/// An MP3 may lack so many frames of what its header says: encoders disagree about counting the header itself.
-const MP3_SLACK: u64 = 2 * 1_152;
-
-/// A part of a recording, in samples at [`SAMPLE_RATE`]; the default is all of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Part {
-    /// The first sample.
-    pub start: u64,
-    /// How many samples; `None` is all that follow.
-    pub length: Option<u64>,
-}
-
-impl Part {
-    /// From `start` seconds on, `seconds` long.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for a time that is negative or not finite, or a length of nothing.
-    pub fn seconds(start: f64, seconds: Option<f64>) -> Result<Part> {
-        // 100 years: beyond any recording, and well within 64 bits
-        const LONGEST: f64 = 3e9;
-        let samples = |seconds: f64| (seconds * f64::from(SAMPLE_RATE)).round() as u64;
-        // no field of digits for a number that is far off
-        let said = |seconds: f64| if seconds.abs() > LONGEST { format!("{seconds:e}") } else { seconds.to_string() };
-        if !(0.0..=LONGEST).contains(&start) {
-            return Err(Error::Config(format!("a start of {} s: expected 0 to {LONGEST:e} s", said(start))));
-        }
-        match seconds {
-            Some(seconds) if !(seconds <= LONGEST && samples(seconds) > 0) => {
-                let (said, least) = (said(seconds), 1.0 / f64::from(SAMPLE_RATE));
-                Err(Error::Config(format!("a length of {said} s: expected one sample ({least:.6} s) to {LONGEST:e} s")))
-            }
-            _ => Ok(Part { start: samples(start), length: seconds.map(samples) }),
-        }
-    }
-
-    /// The sample after the last one.
-    fn end(&self) -> u64 {
-        self.length.map_or(u64::MAX, |length| self.start.saturating_add(length))
-    }
-}
 
 /// Decodes the audio file `path`: mono, [`SAMPLE_RATE`], full scale = 1.
 ///
 /// WAV (8 to 32 bits, float, A-law, mu-law, ADPCM), AU, AIFF, FLAC, MP3 and Ogg Vorbis. Channels are averaged; another
 /// rate is resampled without delay, so that `n` frames at `sr` Hz become `round(n * 22050 / sr)` samples.
 ///
-/// Silence is decoded like anything else: ask [`is_silent`].
+/// Silence is decoded like anything else. [`stream`] says whether there is nothing else, and what was bridged.
 ///
 /// # Errors
 /// A file that cannot be read, is not audio, is truncated or says more than it holds, has no samples, or has samples
@@ -92,6 +48,8 @@ impl Part {
 pub fn decode(path: &Path) -> Result<Vec<f32>> {
     let mut samples = Vec::new();
     stream(path, Part::default(), &mut |block| {
+        let full = |_| Error::audio(path, "too long to be held in memory");
+        samples.try_reserve(block.len()).map_err(full)?;
         samples.extend_from_slice(block);
         Ok(())
     })?;
@@ -103,43 +61,111 @@ pub fn decode(path: &Path) -> Result<Vec<f32>> {
 /// A part is sought, not decoded up to; its samples are those of the whole file's.
 ///
 /// # Errors
-/// Those of [`decode`], as far as the file was read; a part that reaches beyond its end; what `sink` returns.
-pub fn stream(path: &Path, part: Part, sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
-    let mut file = File::open(path).map_err(Error::io("cannot open", path))?;
-    let about = file.metadata().map_err(Error::io("cannot read", path))?;
-    if !about.is_file() {
-        return Err(Error::audio(path, "not a file: name one audio file"));
+/// Those of [`decode`], as far as the file was read; a part that reaches beyond its end; what `sink` returns. A whole file
+/// that is longer than 24 hours, or longer than its bytes can be, is refused once that is known.
+pub fn stream(path: &Path, part: Part, sink: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<Heard> {
+    let Content { section: file, head, bytes } = open(path)?;
+    let trouble = file.trouble();
+    let mut mono = Mono::new(path, part, bytes, sink);
+    let decoded = decode_content(path, file, &head, &mut mono).and_then(|()| mono.finish());
+    // decoders take a failing disk for a damaged file, or for its end
+    match trouble.get() {
+        Some(error) => Err(Error::io("cannot read", path)(error)),
+        None => decoded,
     }
-    let length = about.len();
-    let mut magic = Vec::with_capacity(12);
-    Read::by_ref(&mut file).take(12).read_to_end(&mut magic).map_err(Error::io("cannot read", path))?;
-    let mut mono = Mono::new(path, part, sink);
-    match Kind::of(path, &magic)? {
-        Kind::Wav => match pcm::wav(path, &mut file, length)? {
-            Some(pcm) => decode_pcm(path, file, &pcm, &mut mono)?,
-            None => decode_container(path, file, &mut mono)?,
+}
+
+/// Tells what kind of file `path` is by its first bytes.
+///
+/// # Errors
+/// The file cannot be read, or holds nothing but tags.
+pub fn sniff(path: &Path) -> Result<Sniffed> {
+    let head = open(path)?.head;
+    Ok(match (Kind::known(&head), foreign::name(&head)) {
+        (_, Some(format)) => Sniffed::Foreign(format),
+        (Some(_), None) => Sniffed::Readable,
+        (None, None) => Sniffed::Unknown(head),
+    })
+}
+
+/// What a file's first bytes say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sniffed {
+    /// It begins like a file that can be decoded.
+    Readable,
+    /// A format of sound that is not supported: "an MPEG-4 file (AAC or ALAC)".
+    Foreign(&'static str),
+    /// Neither; these are the first bytes.
+    Unknown(Vec<u8>),
+}
+
+/// Why a file in a `format` of [`Sniffed::Foreign`] is refused.
+pub fn unsupported(format: &str) -> String {
+    format!("{format}, which is not supported: convert it to flac or wav")
+}
+
+/// A file without its tags.
+struct Content {
+    section: Section,
+    /// Its first bytes, up to 512.
+    head: Vec<u8>,
+    /// Its length with tags.
+    bytes: u64,
+}
+
+fn open(path: &Path) -> Result<Content> {
+    let mut file = files::open(path)?;
+    let bytes = file.metadata().map_err(Error::io("cannot read", path))?.len();
+    let content = tags::content(&mut file, bytes, |first| Kind::known(first).is_some());
+    let mut section = content.and_then(|range| Section::new(file, range)).map_err(Error::io("cannot read", path))?;
+    if section.length() == 0 {
+        return Err(Error::audio(path, if bytes == 0 { "an empty file" } else { "holds tags and no sound" }));
+    }
+    let mut head = Vec::new();
+    let read = Read::by_ref(&mut section).take(512).read_to_end(&mut head);
+    read.map_err(Error::io("cannot read", path))?;
+    Ok(Content { section, head, bytes })
+}
+
+fn decode_content(path: &Path, mut file: Section, head: &[u8], mono: &mut Mono) -> Result<()> {
+    let length = file.length();
+    match Kind::known(head) {
+        None => match foreign::name(head) {
+            Some(format) => Err(Error::audio(path, unsupported(format))),
+            None => decode_unknown(path, file, mono),
         },
-        Kind::Au => {
+        Some(Kind::Wav) => match pcm::wav(path, &mut file, length)? {
+            Wav::Pcm(pcm) => decode_pcm(path, file, &pcm, mono),
+            Wav::Mp3 { start, bytes } => {
+                let file = file.part(start, bytes).map_err(Error::io("cannot read", path))?;
+                mp3::decode(path, file, mono)
+            }
+            Wav::Other => decode_container(path, file, mono),
+        },
+        Some(Kind::Au) => {
             let pcm = pcm::au(path, &mut file, length)?;
-            decode_pcm(path, file, &pcm, &mut mono)?;
+            decode_pcm(path, file, &pcm, mono)
         }
-        Kind::Aiff => {
-            pcm::check_aiff(path, &mut file, length)?;
-            decode_container(path, file, &mut mono)?;
+        Some(Kind::Aiff) => {
+            let pcm = pcm::aiff(path, &mut file, length)?;
+            decode_pcm(path, file, &pcm, mono)
         }
-        Kind::Ogg => ogg::decode(path, file, length, &mut mono)?,
-        Kind::Flac => flac::decode(path, file, &mut mono)?,
-        Kind::Mp3 => mp3::decode(path, file, &mut mono)?,
+        Some(Kind::Ogg) => ogg::decode(path, file, mono),
+        Some(Kind::Flac) => flac::decode(path, file, mono),
+        Some(Kind::Mp3) => mp3::decode(path, file, mono),
     }
-    mono.finish()
 }
 
-/// True if nothing can be heard: all samples are equal (zero, or a constant offset).
-pub fn is_silent(samples: &[f32]) -> bool {
-    samples.windows(2).all(|pair| pair[0] == pair[1])
+/// Decodes a file whose first bytes are of no known format: bytes of something else may come before the sound.
+fn decode_unknown(path: &Path, mut file: Section, mono: &mut Mono) -> Result<()> {
+    file.rewind().map_err(Error::io("cannot read", path))?;
+    match ogg::damaged_start(path, (&mut file).take(UNKNOWN_START)) {
+        Some(error) => Err(error),
+        None => mp3::decode(path, file, mono),
+    }
 }
 
-/// What a file's first bytes say it is.
+/// The formats that can be read.
 enum Kind {
     Wav,
     Au,
@@ -150,47 +176,31 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(path: &Path, magic: &[u8]) -> Result<Kind> {
-        // MPEG layer III: eleven set bits, any version, then the layer
-        let is_mp3 = |bytes: &[u8]| matches!(bytes, [0xff, b, ..] if b & 0xe6 == 0xe2);
+    /// What the first bytes of the content, which has no tags any more, say that it is.
+    fn known(magic: &[u8]) -> Option<Kind> {
         match magic {
-            [] => Err(Error::audio(path, "an empty file")),
-            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E'] => Ok(Kind::Wav),
-            [b'F', b'O', b'R', b'M', _, _, _, _, b'A', b'I', b'F', b'F' | b'C'] => Ok(Kind::Aiff),
-            [b'.', b's', b'n', b'd', ..] => Ok(Kind::Au),
-            [b'O', b'g', b'g', b'S', ..] => Ok(Kind::Ogg),
-            [b'f', b'L', b'a', b'C', ..] => Ok(Kind::Flac),
-            [b'I', b'D', b'3', ..] => Ok(Kind::Mp3),
-            bytes if is_mp3(bytes) => Ok(Kind::Mp3),
-            _ => Err(not_audio(path)),
+            [b'R', b'I', b'F', b'F' | b'X', _, _, _, _, b'W', b'A', b'V', b'E', ..] => Some(Kind::Wav),
+            [b'R' | b'B', b'F' | b'W', b'6', b'4', _, _, _, _, b'W', b'A', b'V', b'E', ..] => Some(Kind::Wav),
+            bytes if bytes.starts_with(pcm::WAVE64) => Some(Kind::Wav),
+            [b'F', b'O', b'R', b'M', _, _, _, _, b'A', b'I', b'F', b'F' | b'C', ..] => Some(Kind::Aiff),
+            [b'.', b's', b'n', b'd', ..] => Some(Kind::Au),
+            [b'O', b'g', b'g', b'S', ..] => Some(Kind::Ogg),
+            [b'f', b'L', b'a', b'C', ..] => Some(Kind::Flac),
+            // MPEG: eleven set bits, any version, then the layer, which is not 0
+            [0xff, b, ..] if b & 0xe0 == 0xe0 && b & 6 != 0 => Some(Kind::Mp3),
+            _ => None,
         }
     }
 }
 
-fn not_audio(path: &Path) -> Error {
-    Error::audio(path, "not an audio file that can be read (wav, aiff, au, flac, mp3, ogg)")
-}
-
-fn truncated(path: &Path) -> Error {
-    Error::audio(path, "truncated: the file ends in the middle of its audio")
-}
-
-/// symphonia's fault as ours.
-fn undecodable(path: &Path, fault: &Fault) -> Error {
-    match fault {
-        Fault::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => truncated(path),
-        Fault::ResetRequired => Error::audio(path, "several streams one after the other: split the file"),
-        fault => Error::audio(path, format!("cannot be decoded: {fault}")),
-    }
-}
-
-fn decode_pcm(path: &Path, mut file: File, pcm: &Pcm, mono: &mut Mono) -> Result<()> {
+fn decode_pcm(path: &Path, mut file: Section, pcm: &Pcm, mono: &mut Mono) -> Result<()> {
     mono.check(pcm.rate, pcm.channels.into())?;
     let mut parameters = AudioCodecParameters::new();
     parameters.for_codec(pcm.codec).with_sample_rate(pcm.rate).with_channels(Channels::Discrete(pcm.channels));
-    let mut decoder = make_decoder(path, &parameters, true)?;
+    let mut decoder = make_decoder(path, &parameters)?;
     let frame = u64::from(pcm.width) * u64::from(pcm.channels);
     let total = pcm.bytes / frame;
+    mono.expect(total)?;
     let from = mono.from.min(total);
     mono.seek(from);
     file.seek(SeekFrom::Start(pcm.start + from * frame)).map_err(Error::io("cannot read", path))?;
@@ -203,6 +213,10 @@ fn decode_pcm(path: &Path, mut file: File, pcm: &Pcm, mono: &mut Mono) -> Result
         if bytes.len() as u64 != frames * frame {
             return Err(truncated(path));
         }
+        if pcm.is_low_24 {
+            // to the upper 24 bits
+            bytes.as_chunks_mut::<4>().0.iter_mut().for_each(|sample| *sample = [0, sample[0], sample[1], sample[2]]);
+        }
         let packet = Packet::new(0, Timestamp::new(0), Duration::from(frames), bytes);
         mono.push(&decoder.decode(&packet).map_err(|fault| undecodable(path, &fault))?)?;
         left -= frames;
@@ -210,7 +224,7 @@ fn decode_pcm(path: &Path, mut file: File, pcm: &Pcm, mono: &mut Mono) -> Result
     Ok(())
 }
 
-pub(super) fn decode_container(path: &Path, mut file: File, mono: &mut Mono) -> Result<()> {
+pub(super) fn decode_container(path: &Path, mut file: Section, mono: &mut Mono) -> Result<()> {
     file.rewind().map_err(Error::io("cannot read", path))?;
     let stream = MediaSourceStream::new(Box::new(file), Default::default());
     let mut format = symphonia::default::get_probe()
@@ -226,10 +240,7 @@ pub(super) fn decode_container(path: &Path, mut file: File, mono: &mut Mono) -> 
         },
         None => return Err(Error::audio(path, "holds no audio stream")),
     };
-    let is_mp3 = parameters.codec == well_known::CODEC_ID_MP3;
-    // Without a header that counts an MP3's frames, symphonia guesses how many there are: nothing may be cut by a guess.
-    let counted = !is_mp3 || track.delay.is_some();
-    let mut decoder = make_decoder(path, &parameters, counted)?;
+    let mut decoder = make_decoder(path, &parameters)?;
     let mut sought = mono.part.start > 0 && {
         if let (Some(rate), Some(channels)) = (parameters.sample_rate, &parameters.channels) {
             mono.check(rate, channels.count())?;
@@ -251,7 +262,7 @@ pub(super) fn decode_container(path: &Path, mut file: File, mono: &mut Mono) -> 
         let buffer = match decoder.decode(&packet) {
             Ok(buffer) if buffer.frames() == 0 => continue,
             Ok(buffer) => buffer,
-            // one bad packet is skipped, as players do: an mp3 cut from a stream starts with some
+            // one bad packet is skipped, as players do
             Err(fault @ Fault::DecodeError(_)) => {
                 damage = Some(fault);
                 continue;
@@ -271,19 +282,6 @@ pub(super) fn decode_container(path: &Path, mut file: File, mono: &mut Mono) -> 
     if let (0, Some(fault)) = (mono.frames, damage) {
         return Err(undecodable(path, &fault));
     }
-    // FLAC says beforehand, and exactly, how much there is; an MP3 whose header counts its frames, nearly so
-    let slack = match parameters.codec {
-        well_known::CODEC_ID_FLAC => Some(0),
-        well_known::CODEC_ID_MP3 if counted => Some(MP3_SLACK),
-        _ => None,
-    };
-    if let (Some(slack), Some(said)) = (slack, track.num_frames)
-        && !mono.is_done()
-        && said > mono.frames + slack
-    {
-        let fault = format!("truncated: header says {said} samples, {} could be decoded", mono.frames);
-        return Err(Error::audio(path, fault));
-    }
     Ok(())
 }
 
@@ -299,170 +297,4 @@ fn seek(path: &Path, format: &mut dyn FormatReader, track_id: u32, frame: u64) -
         sought => sought,
     };
     sought.map(drop).map_err(|fault| undecodable(path, &fault))
-}
-
-fn make_decoder(path: &Path, parameters: &AudioCodecParameters, gapless: bool) -> Result<Box<dyn AudioDecoder>> {
-    symphonia::default::get_codecs()
-        .make_audio_decoder(parameters, &AudioDecoderOptions::default().gapless(gapless))
-        .map_err(|fault| undecodable(path, &fault))
-}
-
-/// Turns decoded packets into the part that is wanted: mixed down, checked, resampled, cut, handed on.
-pub(super) struct Mono<'a> {
-    path: &'a Path,
-    part: Part,
-    sink: &'a mut dyn FnMut(&[f32]) -> Result<()>,
-    /// Rate in Hz and number of channels, once known.
-    format: Option<(u32, usize)>,
-    resample: Option<Resample>,
-    /// The first frame, at the file's rate, that the part depends on.
-    from: u64,
-    /// The next frame that will come, at the file's rate.
-    frames: u64,
-    /// The next sample that will come out of the resampler.
-    at: u64,
-    interleaved: Vec<f32>,
-    mixed: Vec<f32>,
-    resampled: Vec<f32>,
-}
-
-impl<'a> Mono<'a> {
-    fn new(path: &'a Path, part: Part, sink: &'a mut dyn FnMut(&[f32]) -> Result<()>) -> Self {
-        let (interleaved, mixed, resampled) = (Vec::new(), Vec::new(), Vec::new());
-        let (format, resample, from, frames, at) = (None, None, 0, 0, 0);
-        Mono { path, part, sink, format, resample, from, frames, at, interleaved, mixed, resampled }
-    }
-
-    fn fault(&self, message: impl Into<String>) -> Error {
-        Error::audio(self.path, message)
-    }
-
-    /// True if all that is wanted has been handed on.
-    fn is_done(&self) -> bool {
-        let end = self.part.end();
-        end > self.part.start && self.at >= end
-    }
-
-    /// Refuses what no recording has, and a format that changes on the way.
-    fn check(&mut self, rate: u32, channels: usize) -> Result<()> {
-        match self.format {
-            Some(format) if format == (rate, channels) => return Ok(()),
-            Some(_) => return Err(self.fault("sample rate or channels change within the file")),
-            None => {}
-        }
-        if !RATES.contains(&rate) {
-            let (low, high) = (RATES.start(), RATES.end());
-            return Err(self.fault(format!("a sample rate of {rate} Hz: expected {low} to {high} Hz")));
-        }
-        if !CHANNELS.contains(&channels) {
-            let (low, high) = (CHANNELS.start(), CHANNELS.end());
-            return Err(self.fault(format!("{channels} channels: expected {low} to {high}")));
-        }
-        self.format = Some((rate, channels));
-        if rate == SAMPLE_RATE {
-            (self.from, self.at) = (self.part.start, self.part.start);
-        } else {
-            let mut resample = Resample::new(rate).map_err(|message| self.fault(message))?;
-            (self.from, self.at) = resample.start_before(self.part.start);
-            self.resample = Some(resample);
-        }
-        Ok(())
-    }
-
-    /// The next frame will be `frame`.
-    fn seek(&mut self, frame: u64) {
-        self.frames = frame;
-    }
-
-    fn push(&mut self, buffer: &GenericAudioBufferRef) -> Result<()> {
-        let channels = buffer.spec().channels().count();
-        self.check(buffer.spec().rate(), channels)?;
-        let frames = buffer.frames() as u64;
-        let unneeded = self.from.saturating_sub(self.frames).min(frames);
-        let first = self.frames + unneeded;
-        self.frames += frames;
-        if unneeded == frames {
-            return Ok(());
-        }
-        buffer.copy_to_vec_interleaved(&mut self.interleaved);
-        self.mixed.clear();
-        let scale = 1.0 / channels as f32;
-        let needed = self.interleaved.chunks_exact(channels).skip(unneeded as usize);
-        self.mixed.extend(needed.map(|frame| frame.iter().sum::<f32>() * scale));
-        if let Some(bad) = self.mixed.iter().position(|x| !x.is_finite()) {
-            return Err(self.fault(format!("sample {} is not a finite number", first + bad as u64)));
-        }
-        if self.resample.is_some()
-            && let Some(bad) = self.mixed.iter().position(|x| x.abs() > LOUDEST)
-        {
-            return Err(
-                self.fault(format!("sample {} is too loud to be resampled; full scale is 1", first + bad as u64))
-            );
-        }
-        if let Some(resample) = &mut self.resample {
-            self.resampled.clear();
-            resample.push(&self.mixed, &mut self.resampled).map_err(|message| Error::audio(self.path, message))?;
-        } else {
-            std::mem::swap(&mut self.mixed, &mut self.resampled);
-        }
-        self.hand_on()
-    }
-
-    /// Hands on what of `resampled` belongs to the part.
-    fn hand_on(&mut self) -> Result<()> {
-        let before = self.at;
-        self.at += self.resampled.len() as u64;
-        let within = |sample: u64| sample.clamp(before, self.at) - before;
-        let wanted = within(self.part.start) as usize..within(self.part.end()) as usize;
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let first = before + wanted.start as u64;
-        let block = &self.resampled[wanted];
-        // absurdly loud floats can overflow in the filter
-        if let Some(bad) = block.iter().position(|x| !x.is_finite()) {
-            return Err(self.fault(format!("sample {} is not a finite number after resampling", first + bad as u64)));
-        }
-        (self.sink)(block)
-    }
-
-    fn finish(mut self) -> Result<()> {
-        if let Some(resample) = self.resample.take()
-            && !self.is_done()
-        {
-            self.resampled.clear();
-            let rest = resample.finish(self.frames, self.at, &mut self.resampled);
-            rest.map_err(|message| self.fault(message))?;
-            self.hand_on()?;
-        }
-        let rate = self.format.map_or(SAMPLE_RATE, |(rate, _)| rate);
-        let total = resampled_length(self.frames, rate);
-        if total == 0 {
-            return Err(self.fault("holds no samples"));
-        }
-        let (Part { start, length }, end) = (self.part, self.part.end());
-        if !self.is_done() && (start >= total || length.is_some()) {
-            let seconds = |samples: u64| samples as f64 / f64::from(SAMPLE_RATE);
-            let (total, start) = (seconds(total), seconds(start));
-            let asked = match length {
-                Some(_) => format!("{start:.3} s to {:.3} s", seconds(end)),
-                None => format!("what follows {start:.3} s"),
-            };
-            return Err(
-                self.fault(format!("only {total:.3} s long, but {asked} was asked for: start earlier or take less"))
-            );
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn silence_is_a_constant() {
-        assert!(is_silent(&[]) && is_silent(&[0.0]) && is_silent(&[0.0, -0.0, 0.0]) && is_silent(&[0.25; 9]));
-        assert!(!is_silent(&[0.0, 0.0, 1e-30]));
-    }
 }

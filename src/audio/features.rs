@@ -1,15 +1,19 @@
 //! The spectrogram of a file of any length: decoded, transformed and forgotten block by block.
 
+use std::collections::TryReserveError;
 use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::decode::{self, Part};
+use super::decode::{self, Part, Silence};
 use super::{FrontEnd, Transform};
 use crate::error::{Error, Result};
 
 /// Frames that one thread transforms at a time.
 const BLOCK: usize = 1024;
+
+/// Why a spectrogram does not fit into memory, and what to do.
+const TOO_LONG: &str = "too long: its spectrogram does not fit into memory; take a part with --start and --seconds";
 
 /// The spectrogram of a recording.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +26,8 @@ pub struct Features {
     pub frames: usize,
     /// Samples at [`SAMPLE_RATE`](super::SAMPLE_RATE) that they were made of.
     pub samples: u64,
+    /// What is wrong with the file and how it was bridged, one line each.
+    pub notes: Vec<String>,
 }
 
 impl Features {
@@ -33,11 +39,11 @@ impl Features {
     /// Those of [`decode::stream`]; settings that make no sense; samples so loud that the spectrogram overflows.
     pub fn of_file(path: &Path, front_end: &FrontEnd, part: Part) -> Result<Features> {
         let mut blocks = Blocks::new(front_end)?;
-        decode::stream(path, part, &mut |samples| {
-            blocks.push(samples);
-            Ok(())
-        })?;
-        let features = blocks.finish();
+        let full = |error: TryReserveError| Error::audio(path, format!("{TOO_LONG} ({error})"));
+        let heard = decode::stream(path, part, &mut |samples| blocks.push(samples).map_err(full))?;
+        let mut notes = heard.notes;
+        notes.extend(heard.silence.filter(|silence| *silence == Silence::Cancelled).map(|silence| silence.to_string()));
+        let features = Features { notes, ..blocks.finish().map_err(full)? };
         if features.values.iter().any(|value| !value.is_finite()) {
             return Err(Error::audio(path, "too loud: its spectrogram overflows; full scale is 1"));
         }
@@ -69,12 +75,14 @@ impl Blocks {
         Ok(Blocks { plan, hop, margin, base: 0, held: Vec::new(), done: 0, rows })
     }
 
-    fn push(&mut self, samples: &[f32]) {
+    fn push(&mut self, samples: &[f32]) -> std::result::Result<(), TryReserveError> {
+        self.held.try_reserve(samples.len())?;
         self.held.extend_from_slice(samples);
         let batch = BLOCK * rayon::current_num_threads();
         while self.held.len() >= self.at(self.done + batch + self.margin) {
-            self.transform(batch);
+            self.transform(batch)?;
         }
+        Ok(())
     }
 
     /// Where the centre of `frame` lies in `held`.
@@ -83,7 +91,7 @@ impl Blocks {
     }
 
     /// Transforms the next `frames` frames, and forgets the samples that no later frame needs.
-    fn transform(&mut self, frames: usize) {
+    fn transform(&mut self, frames: usize) -> std::result::Result<(), TryReserveError> {
         let block = |first: usize| {
             let last = (first + BLOCK).min(self.done + frames);
             let from = first.saturating_sub(self.margin);
@@ -97,6 +105,7 @@ impl Blocks {
         let blocks: Vec<_> = firsts.into_par_iter().map(block).collect();
         for (values, columns, kept) in blocks {
             for (row, values) in self.rows.iter_mut().zip(values.chunks_exact(columns)) {
+                row.try_reserve(kept.len())?;
                 row.extend_from_slice(&values[kept.clone()]);
             }
         }
@@ -104,17 +113,19 @@ impl Blocks {
         let base = self.done.saturating_sub(self.margin);
         self.held.drain(..self.at(base).min(self.held.len()));
         self.base = base;
+        Ok(())
     }
 
-    fn finish(mut self) -> Features {
+    fn finish(mut self) -> std::result::Result<Features, TryReserveError> {
         let samples = self.base * self.hop + self.held.len();
         let frames = 1 + samples / self.hop;
-        self.transform(frames - self.done);
-        let mut values = Vec::with_capacity(self.rows.len() * frames);
+        self.transform(frames - self.done)?;
         let bins = self.rows.len();
+        let mut values = Vec::new();
+        values.try_reserve_exact(bins.saturating_mul(frames))?;
         // each row is freed as soon as it is copied
         self.rows.into_iter().for_each(|row| values.extend(row));
-        Features { values, bins, frames, samples: samples as u64 }
+        Ok(Features { values, bins, frames, samples: samples as u64, notes: Vec::new() })
     }
 }
 
@@ -140,8 +151,8 @@ mod tests {
                 front_end.plan().unwrap().transform(&signal, &mut whole);
                 for pieces in [70_001, usize::MAX] {
                     let mut blocks = Blocks::new(&front_end).unwrap();
-                    signal.chunks(pieces).for_each(|piece| blocks.push(piece));
-                    let features = blocks.finish();
+                    signal.chunks(pieces).for_each(|piece| blocks.push(piece).unwrap());
+                    let features = blocks.finish().unwrap();
                     assert_eq!((features.frames, features.samples), (front_end.frames(samples), samples as u64));
                     let error = features.values.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                     assert!(error < 1e-5, "{kind:?}, {samples} samples in pieces of {pieces}: off by {error}");

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 
 /// Settings of the linear front end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Sample rate, Hz.
     pub sr: u32,
@@ -105,7 +106,7 @@ impl Linear {
     }
 }
 
-impl super::Transform for Linear {
+impl super::transform::Transform for Linear {
     fn transform(&self, samples: &[f32], out: &mut [f32]) {
         self.stft.run(samples, out);
     }

@@ -12,6 +12,7 @@ pub use super::log::FLOOR;
 
 /// Settings of the log-mel front end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Sample rate, Hz.
     pub sr: u32,
@@ -179,7 +180,7 @@ impl LogMel {
     }
 }
 
-impl super::Transform for LogMel {
+impl super::transform::Transform for LogMel {
     fn transform(&self, samples: &[f32], out: &mut [f32]) {
         self.stft.run(samples, out);
     }

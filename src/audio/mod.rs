@@ -9,21 +9,29 @@ pub mod cwt;
 pub mod decode;
 pub mod features;
 mod flac;
+mod foreign;
 pub mod linear;
 mod log;
 pub mod mel;
 pub mod mfcc;
+mod mono;
 mod mp3;
 pub mod npy;
 mod ogg;
 mod pcm;
 mod resample;
+mod section;
 mod stft;
+mod tags;
+mod transform;
+mod vorbis;
 pub mod wav;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+
+pub use transform::Transform;
 
 /// The study's sample rate in Hz.
 pub const SAMPLE_RATE: u32 = 22_050;
@@ -202,10 +210,4 @@ pub enum Scale {
     Hertz,
     /// C1, C2: equal steps of pitch.
     Notes,
-}
-
-/// A planned front end.
-pub trait Transform: Send + Sync {
-    /// Writes `[bins, frames]` of `samples` (mono, at the front end's rate) to `out`, row by row.
-    fn transform(&self, samples: &[f32], out: &mut [f32]);
 }

@@ -1,5 +1,5 @@
-//! What this machine, or its GPU, can do at most, measured: no program on it is faster than its operations over the peak, nor than its
-//! bytes over the bandwidth.
+//! Lower bounds of a program's time, from the measured peak and bandwidth of the device: its operations over the peak, and
+//! its bytes over the bandwidth.
 //!
 //! Both counts are of the direct algorithms. A better algorithm needs fewer operations and may pass below that floor,
 //! and parameters that stay in a cache need not come from memory.
@@ -9,27 +9,18 @@ use std::time::Instant;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::device_peak::DevicePeak;
 use super::net::Cost;
 use crate::device::Device;
 use crate::error::Result;
-use crate::ops;
-
-/// What the threads of this process, or a GPU, reach together.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Machine {
-    /// Multiply-adds in registers and nothing else, on a GPU a large matrix product: 10^9 operations (two a multiply-add) a
-    /// second.
-    pub peak_gflops: f64,
-    /// Stream triad `a = b + s c` on arrays far larger than a cache, 10^9 bytes a second, three arrays counted.
-    pub triad_gb_per_s: f64,
-}
+use crate::fast::simd::{self, Kernel, LANES, Vector};
 
 /// What one replay takes at least, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Floor {
     /// The machine.
     #[serde(flatten)]
-    pub machine: Machine,
+    pub machine: DevicePeak,
     /// All useful operations at the peak.
     pub arithmetic_ms: f64,
     /// The same, with gradients behind a pool taken at its winners only.
@@ -47,14 +38,14 @@ const ROUNDS: u64 = 4_000_000;
 /// Elements of each of the triad's arrays: 64 MiB, twice the largest cache in reach.
 const ELEMENTS: usize = 1 << 24;
 
-impl Machine {
+impl DevicePeak {
     /// Measures the CPU on the current number of threads, or the GPU; takes about a second.
     ///
     /// # Errors
     /// Those of the GPU.
     pub fn measure(device: &Device) -> Result<Self> {
         if matches!(device, Device::Cpu) {
-            return Ok(Machine { peak_gflops: peak(ROUNDS), triad_gb_per_s: triad(ELEMENTS) });
+            return Ok(DevicePeak { peak_gflops: peak(ROUNDS), triad_gb_per_s: triad(ELEMENTS) });
         }
         super::peak::measure(device)
     }
@@ -81,9 +72,43 @@ fn quickest(mut work: impl FnMut()) -> f64 {
     tries.fold(f64::INFINITY, f64::min)
 }
 
+/// Independent sums that [`multiply_adds`] keeps in registers: enough to hide the latency of two units.
+const SUMS: usize = 12;
+
+/// Multiply-adds in registers and nothing else. Returns the number of floating-point operations, two per multiply-add.
+fn multiply_adds(rounds: u64) -> u64 {
+    let mut flops = 0;
+    simd::run(MultiplyAdds { rounds, flops: &mut flops });
+    flops
+}
+
+struct MultiplyAdds<'a> {
+    rounds: u64,
+    flops: &'a mut u64,
+}
+
+impl Kernel for MultiplyAdds<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let (factor, addend) = (V::splat(std::hint::black_box(0.999)), V::splat(std::hint::black_box(0.001)));
+        let mut sums = [addend; SUMS];
+        for _ in 0..self.rounds {
+            for sum in &mut sums {
+                *sum = sum.mul_add(factor, addend);
+            }
+        }
+        let mut total = [0.0; LANES];
+        for sum in sums {
+            sum.add(V::load(&total)).store(&mut total);
+        }
+        std::hint::black_box(total);
+        *self.flops = 2 * (SUMS * V::LANES) as u64 * self.rounds;
+    }
+}
+
 fn peak(rounds: u64) -> f64 {
     let mut flops = 0;
-    let seconds = quickest(|| flops = rayon::broadcast(|_| ops::multiply_adds(rounds)).iter().sum());
+    let seconds = quickest(|| flops = rayon::broadcast(|_| multiply_adds(rounds)).iter().sum());
     flops as f64 / seconds / 1e9
 }
 
@@ -113,9 +138,15 @@ mod tests {
 
     #[test]
     fn floors_by_hand() {
-        let machine = Machine { peak_gflops: 200.0, triad_gb_per_s: 30.0 };
+        let machine = DevicePeak { peak_gflops: 200.0, triad_gb_per_s: 30.0 };
         let floor = machine.floor(Cost { flops: 4_000_000_000, flops_at_winners: 2_000_000_000, bytes: 60_000_000 });
         assert_eq!((floor.arithmetic_ms, floor.arithmetic_at_winners_ms, floor.memory_ms), (20.0, 10.0, 2.0));
+    }
+
+    #[test]
+    fn operations_are_counted() {
+        assert_eq!(multiply_adds(1), (2 * SUMS * simd::width()) as u64);
+        assert_eq!(multiply_adds(1000), 1000 * multiply_adds(1));
     }
 
     #[test]

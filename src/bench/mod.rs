@@ -3,6 +3,7 @@
 //! Read [`net`] first: the programs timed there are a run's own. [`floor`] measures what the machine can do at most;
 //! [`front_end`] times the spectrograms. Not here: other programs doing the same work (`benches/peers`).
 
+pub mod device_peak;
 pub mod floor;
 pub mod front_end;
 pub mod net;

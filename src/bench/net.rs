@@ -7,9 +7,10 @@ use rand::RngExt;
 use super::Times;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::fast::{self, Rule};
 use crate::nn;
 use crate::rng;
-use crate::run::{Plan, Timing, fuse};
+use crate::run::{KernelTiming, Plan};
 use crate::tape::{Node, Source, Step, Tape, Var};
 use crate::train::config::Config;
 use crate::train::program::{EvaluateProgram, TrainProgram};
@@ -56,19 +57,19 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Records what `config` says, fuses it if `fused`, and makes it ready on `device` with random weights and data.
+    /// Records what `config` says, rewrites it by `rules`, and makes it ready on `device` with random weights and data.
     ///
     /// # Errors
     /// Nonsense in `config`; those of the device.
-    pub fn new(config: &Config, kind: Kind, fused: bool, device: &Device) -> Result<Self> {
-        Subject::several(config, kind, fused, device, 1)
+    pub fn new(config: &Config, kind: Kind, rules: &[Rule], device: &Device) -> Result<Self> {
+        Subject::several(config, kind, rules, device, 1)
     }
 
     /// The same for `nets` nets, at least one, which replay it next to each other ([`Plan::several`]).
     ///
     /// # Errors
     /// As [`Subject::new`]; more nets than the device takes.
-    pub fn several(config: &Config, kind: Kind, fused: bool, device: &Device, nets: usize) -> Result<Self> {
+    pub fn several(config: &Config, kind: Kind, rules: &[Rule], device: &Device, nets: usize) -> Result<Self> {
         config.check()?;
         let net = config.net(CLASSES);
         let shape = [config.batch, SIZE[0], SIZE[1]];
@@ -92,7 +93,7 @@ impl Subject {
         let Cost { flops, flops_at_winners, bytes } = cost(&tape);
         let all = |count: u64| count * nets as u64;
         let cost = Cost { flops: all(flops), flops_at_winners: all(flops_at_winners), bytes: all(bytes) };
-        let tape = if fused { fuse(&tape) } else { tape };
+        let tape = fast::rewrite(&tape, rules);
         let mut plans = Plan::several(&tape, device, &vec![params; nets])?;
         for plan in &mut plans {
             for (var, data) in &inputs {
@@ -127,8 +128,8 @@ impl Subject {
     /// Those of the plan.
     pub fn step(&mut self) -> Result<()> {
         self.steps += 1;
-        let Config { seed, learning_rate, beta1, beta2, .. } = self.config;
-        let step = Step::new(self.steps, seed as u32, learning_rate, (beta1, beta2));
+        let Config { seed, learning_rate, .. } = self.config;
+        let step = Step::new(self.steps, seed as u32, learning_rate);
         self.plans.iter_mut().try_for_each(|plan| plan.step(&[], &step))
     }
 
@@ -136,12 +137,12 @@ impl Subject {
     ///
     /// # Errors
     /// Those of [`Plan::profile`].
-    pub fn profile(&mut self, steps: u32) -> Result<Vec<Timing>> {
-        let Config { seed, learning_rate, beta1, beta2, .. } = self.config;
-        let mut least: Vec<Timing> = Vec::new();
+    pub fn profile(&mut self, steps: u32) -> Result<Vec<KernelTiming>> {
+        let Config { seed, learning_rate, .. } = self.config;
+        let mut least: Vec<KernelTiming> = Vec::new();
         for _ in 0..steps {
             self.steps += 1;
-            let timings = self.plans[0].profile(&Step::new(self.steps, seed as u32, learning_rate, (beta1, beta2)))?;
+            let timings = self.plans[0].profile(&Step::new(self.steps, seed as u32, learning_rate))?;
             for (least, timing) in least.iter_mut().zip(&timings) {
                 least.seconds = least.seconds.min(timing.seconds);
             }
@@ -274,9 +275,9 @@ mod tests {
 
     #[test]
     fn a_step_and_a_forward_pass_are_timed() {
-        for (kind, fused) in [(Kind::Train, true), (Kind::Forward, true), (Kind::Forward, false)] {
+        for (kind, rules) in [(Kind::Train, fast::ALL), (Kind::Forward, fast::ALL), (Kind::Forward, &[])] {
             let config = config(Architecture::Shallow, Preset::Report, 1);
-            let mut subject = Subject::new(&config, kind, fused, &Device::Cpu).unwrap();
+            let mut subject = Subject::new(&config, kind, rules, &Device::Cpu).unwrap();
             let mut heard = Vec::new();
             let times = subject.time(2, 3, &mut |done| heard.push(done)).unwrap();
             assert_eq!(heard, [1, 2, 3, 4, 5]);
@@ -287,11 +288,11 @@ mod tests {
     #[test]
     fn a_result_that_is_no_number_is_an_error() {
         let config = Config { learning_rate: 1e30, ..config(Architecture::Shallow, Preset::Report, 1) };
-        let mut subject = Subject::new(&config, Kind::Train, true, &Device::Cpu).unwrap();
+        let mut subject = Subject::new(&config, Kind::Train, fast::ALL, &Device::Cpu).unwrap();
         let error = subject.time(0, 4, &mut |_| {}).unwrap_err().to_string();
         assert!(error.starts_with("bench: the result is "), "{error}");
         let nonsense = Config { batch: 0, ..config };
-        let error = Subject::new(&nonsense, Kind::Train, true, &Device::Cpu).unwrap_err().to_string();
+        let error = Subject::new(&nonsense, Kind::Train, fast::ALL, &Device::Cpu).unwrap_err().to_string();
         assert_eq!(error, "batch: expected 1 to 4096, got 0");
     }
 }

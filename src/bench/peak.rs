@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use super::floor::Machine;
+use super::device_peak::DevicePeak;
 use crate::device::Device;
+use crate::dispatch::Dispatch;
 use crate::error::Result;
 use crate::run::Plan;
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape};
+use crate::tape::{Gradient, Op, Step, Tape};
 use crate::tensor::{Params, Shape};
 
 /// Rows of the product's tile.
@@ -103,7 +104,7 @@ fn plan(op: impl Op + 'static, shape: Shape, device: &Device) -> Result<Plan> {
 
 /// Seconds of one run of the plan for `size`, which grows until a run takes long enough; and the size.
 fn quickest(first: usize, largest: usize, make: impl Fn(usize) -> Result<Plan>) -> Result<(f64, usize)> {
-    let step = Step::new(1, 0, 0.0, (0.0, 0.0));
+    let step = Step::new(1, 0, 0.0);
     let mut size = first;
     loop {
         let mut plan = make(size)?;
@@ -129,11 +130,11 @@ fn quickest(first: usize, largest: usize, make: impl Fn(usize) -> Result<Plan>) 
 ///
 /// # Errors
 /// Those of the device.
-pub(super) fn measure(device: &Device) -> Result<Machine> {
+pub(super) fn measure(device: &Device) -> Result<DevicePeak> {
     let (seconds, size) = quickest(2 * TILE, LARGEST, |size| plan(Product { size }, [size, size].into(), device))?;
     let peak_gflops = 2.0 * (size as f64).powi(3) / seconds / 1e9;
     let (seconds, len) = quickest(1 << 18, LONGEST, |len| plan(Triad { len }, [len].into(), device))?;
-    Ok(Machine { peak_gflops, triad_gb_per_s: (3 * len * size_of::<f32>()) as f64 / seconds / 1e9 })
+    Ok(DevicePeak { peak_gflops, triad_gb_per_s: (3 * len * size_of::<f32>()) as f64 / seconds / 1e9 })
 }
 
 #[cfg(test)]
@@ -155,7 +156,7 @@ mod tests {
             let results = [&Device::Cpu, &choice.device].map(|device| {
                 let mut plan = make(device);
                 let inputs = [(Var(0), &b[..]), (Var(1), &c[..])];
-                plan.step(&inputs, &Step::new(1, 0, 0.0, (0.0, 0.0))).unwrap();
+                plan.step(&inputs, &Step::new(1, 0, 0.0)).unwrap();
                 plan.read(Var(2)).unwrap()
             });
             // Whole numbers below 2^24: exact in any order.

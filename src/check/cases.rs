@@ -9,18 +9,16 @@ use rand::RngExt;
 use crate::autodiff::{self, Grads};
 use crate::device::Device;
 use crate::error::Result;
+use crate::fast;
 use crate::models::Architecture;
 use crate::nn::{self, Activation};
 use crate::ops::{self, Adam, Padding};
 use crate::rng::{self, Rng};
-use crate::run::{self, Plan};
+use crate::run::Plan;
 use crate::tape::{Source, Step, Tape, Var};
 use crate::tensor::{Params, Tensor};
 use crate::train::config::{Config, Preset};
 use crate::train::program::TrainProgram;
-
-/// Decay rates of Adam in every case.
-const BETAS: (f64, f64) = (0.9, 0.999);
 
 /// A program with everything that it needs to run.
 #[derive(Clone, Debug)]
@@ -45,12 +43,16 @@ pub struct Case {
     pub learning_rate: f64,
     /// True for a whole net.
     pub net: bool,
+    /// Adam's constants.
+    pub adam: Adam,
+    /// True if a gradient or all values may be 0 on both sides; elsewhere that counts as a check of nothing.
+    pub zeros: bool,
 }
 
 impl Case {
     /// Step number `number`, from 1.
     pub fn step(&self, number: u32) -> Step {
-        Step::new(number, 0x9e37_79b9, self.learning_rate, BETAS)
+        Step::new(number, 0x9e37_79b9, self.learning_rate)
     }
 
     /// The case ready to run on `device`.
@@ -67,7 +69,7 @@ impl Case {
 
     /// The same with neighbouring nodes fused.
     pub fn fused(&self) -> Self {
-        let tape = run::fuse(&self.tape);
+        let tape = fast::rewrite(&self.tape, fast::ALL);
         let forward = 1 + tape.nodes().iter().position(|node| node.writes.contains(&self.loss)).unwrap_or(0);
         Case { name: format!("{}, fused", self.name), tape, forward, ..self.clone() }
     }
@@ -117,7 +119,7 @@ impl Draft {
     pub fn param<const R: usize>(&mut self, name: &str, shape: [usize; R]) -> Result<Var> {
         let data = self.random(shape.iter().product());
         self.params.push(name, Tensor::new(shape, data)?);
-        Ok(self.tape.param(name, shape))
+        self.tape.param(name, shape)
     }
 
     /// Labels; negative ones mask their rows.
@@ -136,7 +138,7 @@ impl Draft {
         ops::conv2d(&mut self.tape, x, weight, bias, padding)
     }
 
-    /// A convolution with a bias, an activation and a pool, to be fused.
+    /// A convolution, an activation and a pool, to be rewritten as one node. ReLU comes without a bias.
     fn conv_block(
         &mut self,
         input: [usize; 4],
@@ -146,6 +148,25 @@ impl Draft {
         window: (usize, usize),
     ) -> Result<Var> {
         let map = self.conv2d(input, kernel, activation != Activation::Relu, padding)?;
+        self.block(map, activation, window)
+    }
+
+    /// The same on an input that needs no gradient, as in a first layer.
+    fn first_block(
+        &mut self,
+        input: [usize; 4],
+        kernel: [usize; 3],
+        activation: Activation,
+        window: (usize, usize),
+    ) -> Result<Var> {
+        let ([c_out, k_h, k_w], x) = (kernel, self.input(input));
+        let weight = self.param("weight", [c_out, input[1], k_h, k_w])?;
+        let bias = if activation == Activation::Relu { None } else { Some(self.param("bias", [c_out])?) };
+        let map = ops::conv2d(&mut self.tape, x, weight, bias, Padding::Same)?;
+        self.block(map, activation, window)
+    }
+
+    fn block(&mut self, map: Var, activation: Activation, window: (usize, usize)) -> Result<Var> {
         let activated = activation.record(&mut self.tape, map, 0.3)?;
         self.fused = true;
         ops::max_pool2d(&mut self.tape, activated, window)
@@ -205,14 +226,12 @@ impl Draft {
     /// Those of recording.
     pub fn finish(mut self, subject: &str, name: &str, y: Var) -> Result<Case> {
         let loss = self.weigh(y)?;
-        let mut grads = autodiff::backward(&mut self.tape, loss)?;
+        let grads = autodiff::backward(&mut self.tape, loss)?;
         ops::adam(&mut self.tape, Adam::default(), &grads)?;
         let total = ops::accumulate(&mut self.tape, "total", loss)?;
         self.given.push((total, vec![40.0]));
         if self.fused {
-            self.tape = run::fuse(&self.tape);
-            // Some gradients never reach memory.
-            grads.retain(|&(_, grad)| self.tape.is_live(grad));
+            self.tape = fast::rewrite(&self.tape, fast::ALL);
         }
         let forward = 1 + self.tape.nodes().iter().position(|node| node.writes.contains(&loss)).unwrap_or(0);
         // Moments as they are in the middle of a training: the second one is positive.
@@ -227,7 +246,20 @@ impl Draft {
         }
         let Draft { tape, given, params, .. } = self;
         let (subject, name) = (subject.to_string(), name.to_string());
-        Ok(Case { subject, name, tape, loss, forward, grads, given, params, learning_rate: 0.01, net: false })
+        Ok(Case {
+            subject,
+            name,
+            tape,
+            loss,
+            forward,
+            grads,
+            given,
+            params,
+            learning_rate: 0.01,
+            net: false,
+            adam: Adam::default(),
+            zeros: false,
+        })
     }
 }
 
@@ -259,7 +291,16 @@ const OPS: &[Row] = &[
     }),
     // Not tanh: seventeen channels saturate it, and `1 - y^2` has no digits left.
     ("conv_block", "valid, LeakyReLU, 17 channels, the whole plane", |d| {
-        d.conv_block([2, 17, 4, 5], [2, 2, 3], Padding::Valid, Activation::LeakyRelu, (3, 3))
+        d.conv_block([2, 17, 4, 6], [2, 2, 4], Padding::Valid, Activation::LeakyRelu, (3, 2))
+    }),
+    ("conv_block", "first layer, LeakyReLU, 1x20 with columns left over", |d| {
+        d.first_block([2, 1, 6, 43], [3, 4, 5], Activation::LeakyRelu, (1, 20))
+    }),
+    ("conv_block", "first layer, ReLU without bias, 20x1, 17 channels", |d| {
+        d.first_block([2, 2, 40, 5], [17, 5, 3], Activation::Relu, (20, 1))
+    }),
+    ("conv_block", "first layer, tanh, a window of 8, 1x8 kernel", |d| {
+        d.first_block([3, 3, 8, 9], [4, 1, 8], Activation::Tanh, (4, 2))
     }),
     ("conv_block", "same, LeakyReLU, kernel larger than the input, no pool", |d| {
         d.conv_block([1, 2, 4, 3], [2, 10, 7], Padding::Same, Activation::LeakyRelu, (1, 1))
@@ -290,11 +331,16 @@ const OPS: &[Row] = &[
     }),
     ("dropout", "p 0.25", |d| {
         let x = d.param("input", [3, 67])?;
-        ops::dropout(&mut d.tape, x, 0.25, 3)
+        ops::dropout(&mut d.tape, x, 0.25)
     }),
     ("dropout", "p 0.9", |d| {
         let x = d.param("input", [130])?;
-        ops::dropout(&mut d.tape, x, 0.9, 0)
+        ops::dropout(&mut d.tape, x, 0.9)
+    }),
+    ("dropout", "in vector registers", |d| {
+        d.fused = true;
+        let x = d.param("input", [3, 67])?;
+        ops::dropout(&mut d.tape, x, 0.25)
     }),
     ("concat", "5 and 66 columns", |d| {
         let (a, b) = (d.param("a", [3, 5])?, d.param("b", [3, 66])?);
@@ -333,6 +379,10 @@ const OPS: &[Row] = &[
     }),
     // Every case ends in these two; here they have little else beside them.
     ("adam", "past a workgroup", |d| d.param("parameter", [65])),
+    ("adam", "in vector registers", |d| {
+        d.fused = true;
+        d.param("parameter", [65])
+    }),
     ("adam", "fused with a penalty", |d| {
         d.fused = true;
         let x = d.param("parameter", [3, 65])?;
@@ -398,14 +448,20 @@ pub fn random(seed: u64) -> Result<Vec<Case>> {
     })?;
     let window = (kernel[0].min(input[2]), kernel[1].min(input[3]));
     add("max_pool2d", format!("{input:?} by {window:?}"), &|d| d.max_pool2d(input, window))?;
-    add("conv_block", format!("same, {input:?}, {kernel:?} to {}, by {window:?}", channels[1]), &|d| {
-        d.conv_block(input, [channels[1], kernel[0], kernel[1]], Padding::Same, Activation::LeakyRelu, window)
+    // Sizes that the rule accepts: eight taps, and no gradient of the input behind a large window.
+    let kernel = [channels[1], kernel[0], if kernel[0] * kernel[1] < 8 { 8 } else { kernel[1] }];
+    add("conv_block", format!("same, {input:?}, {kernel:?}, by {window:?}"), &|d| {
+        if window.0 * window.1 < 8 {
+            d.conv_block(input, kernel, Padding::Same, Activation::LeakyRelu, window)
+        } else {
+            d.first_block(input, kernel, Activation::LeakyRelu, window)
+        }
     })?;
     let rows = sizes(2000, 3);
     add("concat", format!("{rows:?}"), &|d| {
         let (a, b) = (d.param("a", [rows[0], rows[1]])?, d.param("b", [rows[0], rows[2]])?);
         let y = ops::concat(&mut d.tape, a, b)?;
-        let y = ops::dropout(&mut d.tape, y, 0.5, 1)?;
+        let y = ops::dropout(&mut d.tape, y, 0.5)?;
         ops::tanh(&mut d.tape, y)
     })?;
     let classes = rows[1].max(2);
@@ -456,5 +512,7 @@ fn net(model: Architecture, preset: Preset, subject: &str, seed: u64) -> Result<
         params,
         learning_rate: config.learning_rate,
         net: true,
+        adam: config.adam(),
+        zeros: false,
     })
 }

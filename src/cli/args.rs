@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, value_parser};
 
 use crate::audio::{FrontEnd, Kind};
@@ -10,6 +11,7 @@ use crate::data::cache::Cache;
 use crate::data::{prepared, split};
 use crate::device::{Choice, Device};
 use crate::error::{Error, Result};
+use crate::fast::{self, Rule};
 use crate::models::{Architecture, DropoutAt};
 use crate::nn::Activation;
 use crate::train::config::{Config, Data, DecayUnit, Preset, Schedule};
@@ -152,11 +154,32 @@ pub struct TrainingArgs {
     no_fuse: bool,
 }
 
+/// Which rules rewrite a program.
+#[derive(Args, Clone, Debug)]
+pub struct RuleArgs {
+    /// Keep the textbook's operations: apply no rule
+    #[arg(long)]
+    pub no_fuse: bool,
+    /// Rules to leave out
+    #[arg(long, value_name = "RULE,…", value_delimiter = ',', conflicts_with = "no_fuse",
+          value_parser = PossibleValuesParser::new(fast::ALL.iter().map(|rule| rule.name)))]
+    pub without: Vec<String>,
+}
+
+impl RuleArgs {
+    /// The rules to apply, in order.
+    pub fn rules(&self) -> Vec<Rule> {
+        let wanted = |rule: &&Rule| !self.no_fuse && !self.without.iter().any(|name| name == rule.name);
+        fast::ALL.iter().filter(wanted).copied().collect()
+    }
+}
+
 /// What computes.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
-    /// auto (a GPU if there is one, else the CPU), cpu, gpu, or part of an adapter's name: see `genregrad devices`
+    /// auto (a GPU if there is one, else the CPU), cpu, gpu, or an adapter's number or part of its name: see `genregrad
+    /// devices`
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub device: String,
     #[command(flatten)]
@@ -167,8 +190,8 @@ pub struct DeviceArgs {
 #[derive(Args, Clone, Debug)]
 pub struct ThreadArgs {
     /// Threads on the CPU; 0 is one a core. Results do not depend on it
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u16).range(..=1024))]
-    threads: u16,
+    #[arg(long = "threads", value_name = "N", default_value_t = 0, value_parser = value_parser!(u16).range(..=1024))]
+    pub count: u16,
 }
 
 /// How a training is kept while it runs.
@@ -178,12 +201,17 @@ pub struct SaveArgs {
     /// Save everything needed to go on after the first epoch that ends so long after the last time
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     save_every: u32,
-    /// Also write the curve as TensorBoard's event files
+    /// Also write the curve as TensorBoard's event file; a run that has one keeps it when it is resumed
     #[arg(long)]
     tensorboard: bool,
 }
 
 impl DeviceArgs {
+    /// True if a GPU was asked for: any, or one by its name.
+    pub fn needs_gpu(&self) -> bool {
+        !matches!(self.device.as_str(), "auto" | "cpu")
+    }
+
     /// What must be given again to compute the same bits: ` --device cpu`.
     pub fn again(&self) -> String {
         match self.device.as_str() {
@@ -241,6 +269,11 @@ impl DataArgs {
         self.making.split.is_some()
     }
 
+    /// True if cross-validation was asked for, or refused.
+    pub fn names_folds(&self) -> bool {
+        self.making.folds.is_some()
+    }
+
     /// True if one fold was asked for.
     pub fn names_fold(&self) -> bool {
         self.making.fold.is_some()
@@ -279,7 +312,7 @@ impl FrontEndArgs {
     pub fn settle(&self, data: &mut Data) -> Result<()> {
         self.apply(&mut data.front_end);
         let Some(path) = data.path.as_ref().filter(|path| prepared::is_prepared(path)) else { return Ok(()) };
-        let own = prepared::front_end(path)?.unwrap_or_default();
+        let own = prepared::front_end(path)?;
         let asked = self.front_end.is_some() || self.n_bins.is_some();
         if asked && own != data.front_end {
             let (path, asked) = (path.display(), &data.front_end);
@@ -355,12 +388,11 @@ impl TrainingArgs {
 }
 
 impl DeviceArgs {
-    /// Starts the threads and opens the device.
+    /// Opens the device.
     ///
     /// # Errors
     /// No such device, or it cannot be opened.
     pub fn open(&self, progress: &mut Progress) -> Result<Choice> {
-        self.threads.start()?;
         let choice = Device::choose(&self.device)?;
         progress.device(&choice);
         Ok(choice)
@@ -368,15 +400,9 @@ impl DeviceArgs {
 }
 
 impl ThreadArgs {
-    /// Starts the threads.
-    ///
-    /// # Errors
-    /// The system has not so many to give.
-    pub fn start(&self) -> Result<()> {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads.into())
-            .build_global()
-            .map_err(|error| Error::Config(format!("--threads {}: {error}; ask for fewer", self.threads)))
+    /// The number asked for, if it is not one per core.
+    pub fn asked(&self) -> Option<u16> {
+        (self.count > 0).then_some(self.count)
     }
 }
 

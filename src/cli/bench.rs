@@ -7,18 +7,19 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use crate::audio::Kind as FrontEndKind;
-use crate::bench::floor::{Floor, Machine};
+use crate::bench::device_peak::DevicePeak;
+use crate::bench::floor::Floor;
 use crate::bench::net::{Kind, Subject};
 use crate::bench::{self, Times};
 use crate::device::Device;
 use crate::device::gpu::NETS;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::models::Architecture;
 use crate::report::tables;
-use crate::run::Timing;
+use crate::run::KernelTiming;
 use crate::train::config::{Config, Preset};
 
-use super::args::{DeviceArgs, OutputArgs};
+use super::args::{DeviceArgs, OutputArgs, RuleArgs};
 use super::output::{print, print_json};
 use super::progress::Progress;
 
@@ -57,18 +58,14 @@ pub struct Args {
     /// Nets that step side by side, as `reproduce --at-once` trains them
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = value_parser!(u8).range(1..=NETS as i64))]
     nets: u8,
-    /// Replay the textbook operations one by one, without fusing neighbours
-    #[arg(long)]
-    no_fuse: bool,
+    #[command(flatten)]
+    rules: RuleArgs,
     /// Steps (or passes of --front-end) timed
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = value_parser!(u32).range(1..=1_000_000))]
     steps: u32,
     /// Steps before those, not timed
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u32).range(..=1_000_000))]
     warmup: u32,
-    /// Take the GPU's naive kernels, one thread an element, which the fast ones are held to
-    #[arg(long)]
-    naive: bool,
     /// Time every kernel of a step too, each alone: the least of --steps
     #[arg(long)]
     profile: bool,
@@ -77,14 +74,14 @@ pub struct Args {
     floor: bool,
     /// Time this representation of --segments segments of 20,462 samples, on the CPU
     #[arg(long, value_enum, value_name = "KIND", help_heading = "Front end",
-          conflicts_with_all = ["model", "preset", "batch", "forward", "nets", "no_fuse", "floor", "device", "naive", "profile"])]
+          conflicts_with_all = ["model", "preset", "batch", "forward", "nets", "no_fuse", "floor", "device", "without", "profile"])]
     front_end: Option<FrontEndKind>,
     /// Segments of a pass
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "front_end", help_heading = "Front end",
           value_parser = value_parser!(u32).range(1..=100_000))]
     segments: u32,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub device: DeviceArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -99,8 +96,8 @@ struct NetReport {
     /// Side by side.
     nets: usize,
     fused: bool,
-    /// Whether a GPU took its naive kernels.
-    naive: bool,
+    /// Rules that were left out.
+    without: Vec<String>,
     device: String,
     threads: usize,
     steps: u32,
@@ -131,9 +128,9 @@ struct OperationTime {
 }
 
 /// The time of every kind of kernel, the longest first.
-fn by_operation(timings: Vec<Timing>) -> Vec<OperationTime> {
+fn by_operation(timings: Vec<KernelTiming>) -> Vec<OperationTime> {
     let mut times: Vec<OperationTime> = Vec::new();
-    for Timing { op, kernel, seconds } in timings {
+    for KernelTiming { op, kernel, seconds } in timings {
         let known = times.iter().position(|time| time.op == op && time.kernel == kernel).unwrap_or_else(|| {
             times.push(OperationTime { op, kernel, dispatches: 0, ms: 0.0 });
             times.len() - 1
@@ -170,22 +167,16 @@ impl Args {
     fn net(self) -> Result<ExitCode> {
         let config = Config { batch: self.batch, ..Config::preset(self.preset, self.model) };
         config.check()?;
-        self.device.threads.start()?;
         let progress = Progress::new(self.output.quiet);
         let choice = Device::choose(&self.device.device)?;
         choice.note.iter().for_each(|note| progress.note(note));
-        let device = if self.naive { choice.device.naive() } else { choice.device };
-        if let (Device::Cpu, true) = (&device, self.naive) {
-            let message = format!("--naive is about GPUs, but the device is {}", choice.description);
-            return Err(Error::Config(message));
-        }
-
+        let device = choice.device;
         let kind = if self.forward { Kind::Forward } else { Kind::Train };
         let nets = usize::from(self.nets);
         if nets > device.side_by_side() {
             progress.note("--nets: only a GPU takes several nets side by side; one after the other");
         }
-        let mut subject = Subject::several(&config, kind, !self.no_fuse, &device, nets)?;
+        let mut subject = Subject::several(&config, kind, &self.rules.rules(), &device, nets)?;
         let times = self.timed(&progress, |done| subject.time(self.warmup, self.steps, done))?;
         let profile = if self.profile { by_operation(subject.profile(self.steps)?) } else { Vec::new() };
         let compiled = subject.compiled();
@@ -198,8 +189,8 @@ impl Args {
             what: if self.forward { "forward" } else { "step" },
             batch: self.batch,
             nets,
-            fused: !self.no_fuse,
-            naive: self.naive,
+            fused: !self.rules.no_fuse,
+            without: self.rules.without.clone(),
             device: choice.description,
             threads: rayon::current_num_threads(),
             steps: self.steps,
@@ -211,7 +202,7 @@ impl Args {
             peak_rss_mb,
             compile_seconds: compiled.map(|(seconds, _)| seconds),
             dispatches: compiled.map(|(_, dispatches)| dispatches),
-            floor: if self.floor { Some(Machine::measure(&device)?.floor(cost)) } else { None },
+            floor: if self.floor { Some(DevicePeak::measure(&device)?.floor(cost)) } else { None },
             profile,
         };
         if self.output.json {
@@ -223,7 +214,6 @@ impl Args {
     }
 
     fn front_end(self, kind: FrontEndKind) -> Result<ExitCode> {
-        self.device.threads.start()?;
         let progress = Progress::new(self.output.quiet);
         let mut subject = bench::front_end::Subject::new(&kind.into(), self.segments as usize)?;
         let times = self.timed(&progress, |done| subject.time(self.warmup, self.steps, done))?;
@@ -261,7 +251,10 @@ impl NetReport {
         let preset = name(self.preset);
         let what = if self.what == "step" { "training step" } else { "forward pass" };
         let fused = if self.fused { "fused" } else { "not fused" };
-        let kernels = if self.naive { ", naive kernels" } else { "" };
+        let left_out = match self.without.as_slice() {
+            [] => String::new(),
+            rules => format!(" without {}", rules.join(", ")),
+        };
         let nets = if self.nets > 1 { format!("{} nets side by side, ", self.nets) } else { String::new() };
         let mut rows = time_rows(&self.times, self.steps, self.warmup);
         rows.push(["samples".into(), format!("{:.0} / s", self.samples_per_s), String::new()]);
@@ -273,7 +266,7 @@ impl NetReport {
             rows.push(["compiled in".into(), format!("{seconds:.2} s"), kernels]);
         }
         if let Some(floor) = &self.floor {
-            let Machine { peak_gflops, triad_gb_per_s } = floor.machine;
+            let DevicePeak { peak_gflops, triad_gb_per_s } = floor.machine;
             let share = 100.0 * self.gflops / peak_gflops;
             rows.push(["share of the peak".into(), format!("{share:.1} %"), "of useful work".into()]);
             let times_floor = |ms: f64| format!("{ms:.2} ms");
@@ -293,7 +286,7 @@ impl NetReport {
             rows.push([(*op).to_string(), format!("{ms:.3} ms"), format!("{kernel}{times}")]);
         }
         format!(
-            "{nets}{model} net, preset {preset}, {what}, batch {batch}, {fused}{kernels}\n{device}\n{}\n",
+            "{nets}{model} net, preset {preset}, {what}, batch {batch}, {fused}{left_out}\n{device}\n{}\n",
             table(rows)
         )
     }

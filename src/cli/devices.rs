@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use comfy_table::Table;
 use serde::Serialize;
 
-use crate::device::{Choice, Device, Info};
+use crate::device::{AdapterSummary, Choice, Device};
 use crate::error::Result;
 use crate::report::tables;
 
@@ -18,7 +18,8 @@ use super::output::{print, print_json};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   genregrad devices
-  genregrad gradcheck --device llvmpipe       an adapter by part of its name")]
+  genregrad gradcheck --device llvmpipe       an adapter by part of its name
+  genregrad train --model deep --device 1     an adapter by its number, where two have one name")]
 pub struct Args {
     /// Print the list as one JSON document
     #[arg(long)]
@@ -27,7 +28,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Report {
-    adapters: Vec<Info>,
+    adapters: Vec<AdapterSummary>,
     cpu: String,
     /// What `--device auto` takes.
     auto: String,
@@ -51,13 +52,14 @@ impl Report {
     fn text(&self) -> String {
         let mut text = String::new();
         if self.adapters.is_empty() {
-            text += "no GPU adapter (on Linux, a Vulkan driver is needed; Debian: mesa-vulkan-drivers)\n";
+            text += &format!("{}\n", Device::why_none());
         } else {
             let mut table = Table::new();
             table.load_style(tables::STYLE);
-            table.set_header(["adapter", "backend", "kind", "largest value", "workgroup"]);
+            table.set_header(["number", "adapter", "backend", "kind", "largest value", "workgroup"]);
             for info in &self.adapters {
                 table.add_row([
+                    info.number.to_string(),
                     info.name.clone(),
                     info.backend.clone(),
                     info.kind.to_string(),

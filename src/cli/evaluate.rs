@@ -15,7 +15,7 @@ use crate::train::program::EvaluateProgram;
 use crate::train::results::{self, DataSummary, Results, Run};
 
 use super::args::{CacheArgs, DeviceArgs, OutputArgs};
-use super::output::{print, print_json};
+use super::output::{self, print, print_json, width};
 use super::progress::Progress;
 
 /// Test a finished run again from its checkpoint
@@ -36,13 +36,14 @@ pub struct Args {
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub device: DeviceArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(serialize_with = "output::path")]
     run: &'a PathBuf,
     data: DataSummary,
     device: &'a str,
@@ -51,12 +52,15 @@ struct Report<'a> {
     /// None if the data are others than those of the run.
     identical: Option<bool>,
     differences: &'a [String],
+    #[serde(serialize_with = "output::skipped")]
     skipped: Vec<(PathBuf, String)>,
 }
 
 impl Args {
     pub fn run(self) -> Result<ExitCode> {
+        results::tidy(&self.run);
         let Run { mut config, results, .. } = results::read(&self.run)?;
+        config.check()?;
         if self.data.is_some() {
             config.data.path.clone_from(&self.data);
         }
@@ -96,7 +100,11 @@ impl Args {
                 Report { run, data, device, evaluation: &evaluation, identical, differences: &differences, skipped };
             print_json(&report)?;
         } else {
-            let mut text = scores(&evaluation, data, &results);
+            let whole = match identical {
+                Some(true) => self.run.join("confusion.csv").display().to_string(),
+                _ => "--json".to_string(),
+            };
+            let mut text = scores(&evaluation, data, &results, &whole);
             match identical {
                 Some(true) => text += "identical to results.json\n",
                 None => text += "other data than the run's: not compared with results.json\n",
@@ -111,14 +119,17 @@ impl Args {
     }
 }
 
-/// The accuracies and the confusion matrix.
-fn scores(evaluation: &Evaluation, data: DataSummary, results: &Results) -> String {
+/// The accuracies and the confusion matrix, of which `whole` has all if it is too wide.
+fn scores(evaluation: &Evaluation, data: DataSummary, results: &Results, whole: &str) -> String {
     let Evaluation { accuracies, confusion, tracks, segments } = evaluation.clone();
     let Accuracies { raw, max, max_probabilities, maj } = accuracies;
     let header = format!("{}, {}: {segments} segments of {} tracks", results.model, data.name, tracks.len());
-    let matrix = tables::confusion(&Results { accuracies, confusion, tracks, data, ..results.clone() });
+    let results = Results { accuracies, confusion, tracks, data, ..results.clone() };
+    let matrix = tables::confusion_text(&results, width(), whole);
+    let majority = tables::majority(&results).map_or_else(String::new, |line| format!("{line}\n"));
     format!(
-        "{header}\nraw {raw:.2} %, max {max:.2} %, max (probabilities) {max_probabilities:.2} %, maj {maj:.2} %\n{matrix}\n"
+        "{header}\nraw {raw:.2} %, max {max:.2} %, max (probabilities) {max_probabilities:.2} %, maj {maj:.2} \
+         %\n{majority}{matrix}"
     )
 }
 

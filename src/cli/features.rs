@@ -13,7 +13,8 @@ use crate::files;
 use crate::report::spectrogram::{self, Spectrogram};
 
 use super::args::{FrontEndArgs, OutputArgs};
-use super::output::{print, print_json};
+use super::output::{self, print, print_json};
+use super::progress::warn;
 
 /// Compute the spectrogram of an audio file, as numbers or as a picture
 ///
@@ -51,6 +52,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Report {
+    #[serde(serialize_with = "output::path")]
     audio: PathBuf,
     start: f64,
     seconds: f64,
@@ -59,7 +61,9 @@ struct Report {
     shape: [usize; 2],
     min: f32,
     max: f32,
+    #[serde(serialize_with = "output::optional")]
     npy: Option<PathBuf>,
+    #[serde(serialize_with = "output::optional")]
     png: Option<PathBuf>,
 }
 
@@ -70,7 +74,8 @@ impl Args {
         front_end.check()?;
         let part = Part::seconds(self.start, self.seconds)?;
         self.check_outputs()?;
-        let Features { values, bins, frames, samples } = Features::of_file(&self.audio, &front_end, part)?;
+        let Features { values, bins, frames, samples, notes } = Features::of_file(&self.audio, &front_end, part)?;
+        notes.iter().for_each(|note| warn(&format!("{}: {note}", self.audio.display())));
         let seconds = |samples: u64| samples as f64 / f64::from(SAMPLE_RATE);
         if let Some(npy) = &self.npy {
             npy::write_npy(npy, bins, frames, &values)?;

@@ -16,7 +16,7 @@ use crate::report::{clean, data_label, html, run_name, tables};
 use crate::train::results::{self, Run};
 
 use super::args::OutputArgs;
-use super::output::{print, print_json};
+use super::output::{self, print, print_json};
 use super::progress::Progress;
 
 /// Look at single test tracks of a finished run
@@ -60,6 +60,7 @@ const NEAR: usize = 3;
 
 #[derive(Serialize)]
 struct Listed<'a> {
+    #[serde(serialize_with = "output::path")]
     run: &'a Path,
     name: String,
     synthetic: bool,
@@ -84,12 +85,14 @@ struct Track<'a> {
 
 #[derive(Serialize)]
 struct One<'a> {
+    #[serde(serialize_with = "output::path")]
     run: &'a Path,
     name: String,
     synthetic: bool,
     #[serde(flatten)]
     track: Track<'a>,
     each: Vec<Segment<'a>>,
+    #[serde(serialize_with = "output::paths")]
     written: Vec<PathBuf>,
 }
 
@@ -127,13 +130,13 @@ impl Args {
 
     /// The run that is meant: that of the folder itself, or the best one in it.
     fn find(&self, progress: &Progress) -> Result<Run> {
-        if self.run.join("run.toml").is_file() || !self.run.is_dir() {
+        if self.run.join("run.toml").exists() || !self.run.is_dir() {
             return results::read(&self.run);
         }
         let mut folders: Vec<PathBuf> = std::fs::read_dir(&self.run)
             .map_err(Error::io("cannot read this folder", &self.run))?
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .filter(|path| path.join("run.toml").is_file() && path.join("results.json").is_file())
+            .filter(|path| path.join("run.toml").exists() && path.join("results.json").exists())
             .collect();
         folders.sort();
         let runs = folders.iter().map(|folder| results::read(folder)).collect::<Result<Vec<Run>>>()?;

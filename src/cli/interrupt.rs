@@ -1,13 +1,19 @@
 //! Ctrl-C (and SIGTERM, which schedulers send): during a training the first time work stops once all is saved, and the
-//! second time at once; at any other time there is nothing to save, and the program ends.
+//! second time at once; at any other time there is nothing to save, and the program ends. Files that are being written go. A
+//! scheduler signals all processes of a job, and the job's script passes its own signal on: what comes twice within a second
+//! counts once.
 
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::files;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
+/// When the last signal came that counted.
+static LAST: Mutex<Option<Instant>> = Mutex::new(None);
 /// Trainings under way.
 static TRAININGS: AtomicUsize = AtomicUsize::new(0);
 /// How to go on with what was trained so far, if anything was begun.
@@ -19,22 +25,74 @@ pub const EXIT_CODE: u8 = 130;
 /// From now on interruptions are handled here.
 ///
 /// # Errors
-/// The system has no such signals to give.
+/// The system has no such signals to give, or no thread that waits for them.
 pub fn listen() -> Result<()> {
-    let listening = ctrlc::set_handler(|| {
-        let say = |line: &str| drop(writeln!(std::io::stderr(), "{line}"));
-        let training = TRAININGS.load(Ordering::Relaxed) > 0;
-        if !training {
-            let how = RESUMABLE.lock().ok().and_then(|how| how.clone());
-            let how = how.map_or(String::new(), |how| format!("; go on with: {how}"));
-            say(&format!("stopped while nothing was being trained{how}"));
+    on_interruption(handle).map_err(|error| Error::Config(format!("cannot listen for Ctrl-C: {error}")))
+}
+
+fn handle() {
+    if is_repeated() {
+        return;
+    }
+    let say = |line: &str| drop(writeln!(std::io::stderr(), "{line}"));
+    let training = TRAININGS.load(Ordering::Relaxed) > 0;
+    if !training {
+        let how = RESUMABLE.lock().ok().and_then(|how| how.clone());
+        say(&how.map_or("stopped".to_string(), |how| format!("stopped; go on with: {how}")));
+    }
+    if !training || ASKED.swap(true, Ordering::Relaxed) {
+        files::abandon();
+        std::process::exit(EXIT_CODE.into());
+    }
+    say("stopping once this step is saved; interrupt again to stop at once");
+}
+
+#[cfg(unix)]
+fn on_interruption(handle: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    use std::sync::{Arc, mpsc};
+
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    use signal_hook::iterator::Signals;
+
+    // Where files may not grow as long as they should (`ulimit -f`), writing then fails with words instead of a kill.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+    // the thread first: a signal that nobody waits for would be lost
+    let (ready, begun) = mpsc::channel();
+    std::thread::Builder::new().name("signals".to_string()).spawn(move || {
+        let hang_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+        match Signals::new([SIGINT, SIGTERM].into_iter().chain(hang_up)) {
+            Ok(mut signals) => {
+                let _ = ready.send(Ok(()));
+                signals.forever().for_each(|_| handle());
+            }
+            Err(error) => drop(ready.send(Err(error))),
         }
-        if !training || ASKED.swap(true, Ordering::Relaxed) {
-            std::process::exit(EXIT_CODE.into());
-        }
-        say("stopping once this step is saved; interrupt again to stop at once");
-    });
-    listening.map_err(|error| Error::Config(format!("cannot listen for Ctrl-C: {error}")))
+    })?;
+    begun.recv().unwrap_or(Ok(()))
+}
+
+/// Whether the program was started so that `signal` does nothing to it, by `nohup` say.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    ignored >> (signal - 1) & 1 == 1
+}
+
+#[cfg(not(unix))]
+fn on_interruption(handle: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    ctrlc::set_handler(handle).map_err(std::io::Error::other)
+}
+
+/// Whether a signal came within the second before.
+fn is_repeated() -> bool {
+    let Ok(mut last) = LAST.lock() else { return false };
+    let repeated = last.is_some_and(|last| last.elapsed() < Duration::from_secs(1));
+    if !repeated {
+        *last = Some(Instant::now());
+    }
+    repeated
 }
 
 /// A training that is under way until this is dropped.

@@ -13,9 +13,11 @@ mod inspect;
 mod interrupt;
 mod output;
 mod prepare;
+mod program;
 mod progress;
 mod reproduce;
 mod slurm;
+mod threads;
 mod train;
 
 use std::io::Write;
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_obeyed, printable};
 
 /// A from-scratch tensor and autodiff engine, and the music-genre study built on it.
 #[derive(Debug, Parser)]
@@ -54,6 +56,7 @@ enum Command {
     Prepare(prepare::Args),
     Features(features::Args),
     Gradcheck(gradcheck::Args),
+    Program(program::Args),
     Bench(bench::Args),
     Devices(devices::Args),
 }
@@ -64,10 +67,16 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(refusal) => {
             // help and version come this way too; a reader that has gone is no reason to complain
-            let _ = refusal.print();
+            let plain = refusal.render().to_string();
+            let _ = match plain.contains(is_obeyed) {
+                true => write!(std::io::stderr(), "{}", printable(&plain)),
+                false => refusal.print(),
+            };
             return if refusal.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
+    // where not even a thread can be made, work is done without
+    let _ = interrupt::listen();
     cli.run().unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "genregrad: error: {}", error.one_line());
         ExitCode::from(match error {
@@ -80,6 +89,7 @@ pub fn main() -> ExitCode {
 
 impl Cli {
     fn run(self) -> Result<ExitCode> {
+        threads::start(self.command.threads())?;
         match self.command {
             Command::Reproduce(args) => args.run(),
             Command::Train(args) => args.run(),
@@ -88,8 +98,24 @@ impl Cli {
             Command::Prepare(args) => args.run(),
             Command::Features(args) => args.run(),
             Command::Gradcheck(args) => args.run(),
+            Command::Program(args) => args.run(),
             Command::Bench(args) => args.run(),
             Command::Devices(args) => args.run(),
+        }
+    }
+}
+
+impl Command {
+    /// The number of threads asked for; 0 is one per core.
+    fn threads(&self) -> u16 {
+        match self {
+            Command::Reproduce(args) => args.device.threads.count,
+            Command::Train(args) => args.device.threads.count,
+            Command::Evaluate(args) => args.device.threads.count,
+            Command::Bench(args) => args.device.threads.count,
+            Command::Prepare(args) => args.threads.count,
+            Command::Gradcheck(args) => args.threads.count,
+            Command::Inspect(_) | Command::Features(_) | Command::Program(_) | Command::Devices(_) => 0,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::data::prepared;
+use crate::data::{load, prepared};
 use crate::error::{Error, Result};
 use crate::experiments;
 use crate::files;
@@ -15,7 +15,7 @@ use crate::train::config::{Config, Preset};
 use crate::train::results::DataSummary;
 
 use super::args::{CacheArgs, FrontEndArgs, MAX_SEED, MakingArgs, OutputArgs, ThreadArgs};
-use super::output::{print, print_json};
+use super::output::{self, print, print_json};
 use super::progress::Progress;
 
 /// Write spectrograms and split to one safetensors file
@@ -52,16 +52,18 @@ pub struct Args {
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
-    threads: ThreadArgs,
+    pub threads: ThreadArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(serialize_with = "output::path")]
     file: &'a Path,
     #[serde(flatten)]
     data: DataSummary,
+    #[serde(serialize_with = "output::skipped")]
     skipped: Vec<(PathBuf, String)>,
 }
 
@@ -79,10 +81,13 @@ impl Args {
         if !self.force && out.symlink_metadata().is_ok() {
             return Err(Error::Config(format!("{}: exists already; use --force to replace it", out.display())));
         }
+        if load::is_input(&config.data.source(), out)? {
+            let message = "one of the files that are to be prepared; name another --out";
+            return Err(Error::Config(format!("{}: {message}", out.display())));
+        }
         if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
             return Err(Error::Config(format!("{}: no such folder; make it first", folder.display())));
         }
-        self.threads.start()?;
         let mut progress = Progress::new(self.output.quiet);
         let loaded = experiments::load(&config.data, &self.cache.cache(), &progress.tracks())?;
         progress.loaded(&loaded);

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::device::Choice;
-use crate::error::Result;
+use crate::error::{Result, printable};
 use crate::experiments::Loaded;
 use crate::experiments::grid::Cell;
 use crate::experiments::study::{Ahead, Watcher};
 use crate::train::config::{Config, Data};
-use crate::train::fit::{Epoch, Observer};
+use crate::train::fit::Observer;
+use crate::train::metrics::Epoch;
 use crate::train::results::DataSummary;
 
 use super::interrupt;
@@ -27,6 +28,8 @@ pub struct Progress {
     device: Option<String>,
     /// Tracks left out so far, each with the reason.
     skipped: Vec<(PathBuf, String)>,
+    /// See [`Progress::with_needs`].
+    needs: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,14 +40,15 @@ enum How {
 }
 
 impl Progress {
-    /// Bars if standard error is a terminal, unless `quiet`.
+    /// Bars if standard error is a terminal that can redraw a line, unless `quiet`.
     pub fn new(quiet: bool) -> Self {
+        let bars = MultiProgress::new();
         let how = match quiet {
             true => How::Quiet,
-            false if std::io::stderr().is_terminal() => How::Bars,
+            false if std::io::stderr().is_terminal() && !bars.is_hidden() && can_redraw() => How::Bars,
             false => How::Lines,
         };
-        Progress { how, bars: MultiProgress::new(), device: None, skipped: Vec::new() }
+        Progress { how, bars, device: None, skipped: Vec::new(), needs: false }
     }
 
     /// One line that is good to know.
@@ -79,6 +83,11 @@ impl Progress {
         }
     }
 
+    /// Also says after a training's first epoch how much time and memory it needs, for a cluster's job.
+    pub fn with_needs(self) -> Self {
+        Progress { needs: true, ..self }
+    }
+
     /// What follows a training of `config` called `name` that stops after `max_steps`; `ahead` is what else there is to do.
     pub fn epochs(&self, name: &str, config: &Config, max_steps: Option<u32>, ahead: Ahead) -> Epochs {
         let name = if ahead.cells > 1 { format!("{}/{} {name}", ahead.cell, ahead.cells) } else { name.to_string() };
@@ -95,6 +104,7 @@ impl Progress {
             done: 0,
             first: None,
             started: Instant::now(),
+            needs: self.needs && self.how != How::Quiet,
         }
     }
 
@@ -163,10 +173,16 @@ impl Watcher for Progress {
     }
 }
 
+/// Whether the terminal's kind has a way to redraw a line: on Unix, TERM names the kind.
+fn can_redraw() -> bool {
+    let kind = std::env::var_os("TERM").unwrap_or_default();
+    !cfg!(unix) || !(kind.is_empty() || kind == "dumb" || kind == "unknown")
+}
+
 /// One line on standard error; if that is closed, nobody wants to know.
-fn warn(line: &str) {
+pub(super) fn warn(line: &str) {
     // a file's name may hold a line feed
-    let _ = writeln!(std::io::stderr(), "{}", line.replace(char::is_control, " "));
+    let _ = writeln!(std::io::stderr(), "{}", printable(&line.replace(['\n', '\t'], " ")));
 }
 
 /// A bar that goes when it is dropped, also on the way out of an error.
@@ -192,6 +208,8 @@ pub struct Epochs {
     /// Steps that an earlier attempt had done.
     first: Option<u64>,
     started: Instant,
+    /// Whether the training's needs are still to be said.
+    needs: bool,
 }
 
 impl Epochs {
@@ -200,10 +218,22 @@ impl Epochs {
         format!("{}, epoch {epoch}/{}", self.name, self.epochs)
     }
 
+    /// Seconds per step so far.
+    fn step_seconds(&self) -> f64 {
+        let taken = self.done - self.first.unwrap_or_default();
+        self.started.elapsed().as_secs_f64() / taken.max(1) as f64
+    }
+
+    /// `one training needs about 2 h 07 min and 512 MB`: all of its steps at the pace so far, and the process's peak memory.
+    fn needed(&self) -> String {
+        let whole = Duration::try_from_secs_f64(self.step_seconds() * self.total as f64).unwrap_or(Duration::MAX);
+        let memory = peak_memory().map_or(String::new(), |bytes| format!(" and {} MB", bytes.div_ceil(1_000_000)));
+        format!("{}: the whole training needs about {}{memory}", self.name, seconds(whole))
+    }
+
     /// `, 3 min left`, at the pace so far; `, 3 min left (all: 2 h 10 min)` where other trainings follow.
     fn left(&self) -> String {
-        let taken = self.done - self.first.unwrap_or_default();
-        let (step, left) = (self.started.elapsed().as_secs_f64() / taken.max(1) as f64, self.total - self.done);
+        let (step, left) = (self.step_seconds(), self.total - self.done);
         let own = step * left as f64;
         let all = own + step * self.total as f64 * self.ahead.after;
         let shown = |s: f64| seconds(Duration::try_from_secs_f64(s).unwrap_or(Duration::MAX));
@@ -234,6 +264,9 @@ impl Observer for Epochs {
             let line = format!("{}: {scores}, {taken}{left}", self.title(last.epoch));
             self.bar.0.suspend(|| warn(&line));
         }
+        if std::mem::take(&mut self.needs) {
+            self.bar.0.suspend(|| warn(&self.needed()));
+        }
         self.bar.0.set_message(format!(", loss {:.1}, test {:.1} %{left}", last.loss, last.test_accuracy));
         Ok(())
     }
@@ -241,6 +274,13 @@ impl Observer for Epochs {
     fn stops(&self) -> bool {
         interrupt::is_asked()
     }
+}
+
+/// The most memory that this process has held so far, bytes, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(1024 * line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?)
 }
 
 /// `42 s`, `3 min 05 s`, `2 h 07 min`.

@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use crate::audio::Kind;
 use crate::baseline;
+use crate::data::load;
 use crate::device::gpu::NETS;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::experiments::grid::{Cell, Grid, MODELS, Method, Request, SYNTHETIC_EPOCHS, SYNTHETIC_TRACKS, Table};
 use crate::experiments::study::{Means, Study};
 use crate::models::Architecture;
@@ -20,10 +21,9 @@ use crate::train::config::Config;
 use crate::train::results::{Results, Run};
 
 use super::args::{DataArgs, DeviceArgs, FrontEndArgs, MAX_SEED, OutputArgs, SaveArgs, TrainingArgs};
-use super::interrupt;
-use super::output::{print, print_json};
+use super::output::{self, print, print_json, width};
 use super::progress::Progress;
-use super::slurm;
+use super::slurm::{self, SlurmArgs};
 
 /// Train the nets and print the study's tables
 ///
@@ -77,7 +77,7 @@ pub struct Args {
     #[arg(long, value_name = "N", help_heading = "Data")]
     n_bins: Option<usize>,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub device: DeviceArgs,
     /// Train up to K nets side by side where they differ in seed or fold alone: one is too small to fill a large GPU. Each
     /// gets the results that it gets alone, bit for bit, and keeps its own data in memory and on the GPU
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = value_parser!(u8).range(1..=NETS as i64),
@@ -92,6 +92,11 @@ pub struct Args {
     out: Option<PathBuf>,
     #[command(flatten)]
     way: WayArgs,
+    /// --cell: refuse a study whose trainings are not these, as --slurm wrote them into its script
+    #[arg(long, value_name = "DIGEST", requires = "cell", help_heading = "Studies that take long")]
+    grid: Option<String>,
+    #[command(flatten)]
+    cluster: SlurmArgs,
 }
 
 /// What is done of a study.
@@ -149,11 +154,13 @@ impl ValueEnum for Choice {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(serialize_with = "output::path")]
     folder: &'a Path,
     runs: Vec<&'a Results>,
     baselines: Vec<baseline::Results>,
     /// Names of the trainings that are still to be done.
     unfinished: Vec<&'a str>,
+    #[serde(serialize_with = "output::skipped")]
     skipped: Vec<(PathBuf, String)>,
 }
 
@@ -170,10 +177,16 @@ impl Args {
                 None => self.finish(&study, Progress::new(self.output.quiet)),
             };
         }
-        let grid = self.grid(&Progress::new(self.output.quiet))?;
+        self.check_data()?;
+        let grid = self.study(&Progress::new(self.output.quiet))?;
+        if let Some(expected) = &self.grid {
+            grid.check_digest(expected)?;
+        }
         match (list, slurm, cell, self.out.as_deref()) {
             (true, ..) => print(&listing(&grid)).map(|()| ExitCode::SUCCESS),
-            (_, true, _, Some(out)) => print(&slurm::script(&grid, out)?).map(|()| ExitCode::SUCCESS),
+            (_, true, _, Some(out)) => {
+                print(&slurm::script(&grid, out, &self.device, &self.cluster)?).map(|()| ExitCode::SUCCESS)
+            }
             (.., Some(number), Some(out)) => {
                 grid.cell(*number)?;
                 self.train(|means, progress| Study::join(grid, out, *number, means, progress))
@@ -188,8 +201,10 @@ impl Args {
     /// Opens the device, trains, and prints what there is to see of the study.
     fn train(&self, work: impl FnOnce(Means, &mut Progress) -> Result<Study>) -> Result<ExitCode> {
         let mut progress = Progress::new(self.output.quiet);
+        if self.way.cell.is_some() {
+            progress = progress.with_needs();
+        }
         let choice = self.device.open(&mut progress)?;
-        interrupt::listen()?;
         let (cache, saves) = (self.data.cache.cache(), self.saves.saves());
         let device = (&choice.device, choice.description.as_str());
         let at_once = usize::from(self.at_once).min(choice.device.side_by_side());
@@ -220,11 +235,31 @@ impl Args {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// Refuses data that are not there, because their kind decides which trainings there are. With --list and --slurm they
+    /// may still be missing if --split or --folds decides it.
+    ///
+    /// # Errors
+    /// Those of [`load::check`]; [`Error::Data`] if nothing is there.
+    fn check_data(&self) -> Result<()> {
+        let Some(path) = self.data.place() else { return Ok(()) };
+        if path.exists() || !(self.way.list || self.way.slurm) {
+            return load::check(&path);
+        }
+        match self.data.names_split() || self.data.names_folds() {
+            true => Ok(()),
+            false => Err(Error::data(
+                path,
+                "no such file or folder; the trainings depend on what it is: name data that exist, or say with --split how \
+                 they will be split",
+            )),
+        }
+    }
+
     /// What the tables need, with the settings asked for.
     ///
     /// # Errors
     /// Those of [`Grid::new`] and [`FrontEndArgs::settle`].
-    fn grid(&self, progress: &Progress) -> Result<Grid> {
+    fn study(&self, progress: &Progress) -> Result<Grid> {
         let all = self.table.iter().any(|choice| choice.0.is_none());
         let tables: Vec<Table> = Table::ALL
             .into_iter()
@@ -323,9 +358,10 @@ fn summary(folder: &Path, sections: &[Section]) -> String {
     let better = |a: &&Run, b: &&Run| a.results.accuracies.max.total_cmp(&b.results.accuracies.max);
     if let Some(best) = runs.iter().max_by(better) {
         let name = format!("{}, seed {}", report::variant(best), best.results.seed);
-        text += &format!("{name}: training\n{}\n", tables::curves(&best.epochs));
+        text += &format!("{name}: training\n{}", tables::curves_text(&best.epochs));
         text += &format!("\n{name}: test tracks by truth (rows) and prediction (max)\n");
-        text += &format!("{}\n", tables::confusion(&best.results));
+        let whole = best.folder.join("confusion.csv").display().to_string();
+        text += &tables::confusion_text(&best.results, width(), &whole);
     }
     text + &format!("\n{}\n", folder.display())
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::experiments::{self, grid::Grid, study::Ahead};
-use crate::files;
+use crate::files::{self, Lock};
 use crate::models::Architecture;
 use crate::report::tables;
 use crate::train::config::Config;
@@ -16,8 +16,7 @@ use crate::train::fit::Options;
 use crate::train::results::{self, Results};
 
 use super::args::{DataArgs, DeviceArgs, FrontEndArgs, MAX_SEED, OutputArgs, SaveArgs, TrainingArgs};
-use super::interrupt;
-use super::output::{print, print_json};
+use super::output::{self, print, print_json};
 use super::progress::Progress;
 
 /// Train one net and test it
@@ -52,7 +51,7 @@ pub struct Args {
     #[command(flatten, next_help_heading = "Data")]
     front_end: FrontEndArgs,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub device: DeviceArgs,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -75,40 +74,45 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(serialize_with = "output::path")]
     folder: &'a Path,
     #[serde(flatten)]
     results: &'a Results,
+    #[serde(serialize_with = "output::skipped")]
     skipped: Vec<(PathBuf, String)>,
 }
 
 impl Args {
     pub fn run(self) -> Result<ExitCode> {
-        let config = match &self.resume {
-            Some(folder) => unfinished(folder, self.data.place().as_deref())?,
-            None => self.config()?,
+        let (taken_up, config) = match &self.resume {
+            Some(folder) => {
+                let (lock, config) = unfinished(folder, self.data.place().as_deref())?;
+                (Some(lock), config)
+            }
+            None => (None, self.config()?),
         };
         config.check()?;
         files::check_free(self.out.as_deref())?;
         files::check_free(self.trace.as_deref())?;
         let mut progress = Progress::new(self.output.quiet);
         let choice = self.device.open(&mut progress)?;
-        interrupt::listen()?;
         let loaded = experiments::load(&config.data, &self.data.cache.cache(), &progress.tracks())?;
         progress.loaded(&loaded);
 
-        let folder = match &self.resume {
-            Some(folder) => folder.clone(),
-            None => files::run_folder(self.out.as_deref(), "train")?,
+        let lock = match taken_up {
+            Some(lock) => lock,
+            None => begin(self.out.as_deref())?,
         };
+        let folder = lock.folder().to_path_buf();
         let options = Options { trace: self.trace, max_steps: self.max_steps };
         let name = format!("{}, seed {}", config.model, config.seed);
         let mut epochs = progress.epochs(&name, &config, self.max_steps, Ahead::default());
         let device = (&choice.device, choice.description.as_str());
         let how = (&options, &self.saves.saves());
-        let run = experiments::train(&folder, &config, &loaded.dataset, device, how, &mut epochs);
+        let run = experiments::train(lock, &config, &loaded.dataset, device, how, &mut epochs);
         let run = run.map_err(|error| match error {
             Error::Interrupted(what) => {
-                let again = format!("{}{}{}", folder.display(), self.device.again(), self.saves.again());
+                let again = format!("{}{}{}", files::quoted(&folder), self.device.again(), self.saves.again());
                 Error::Interrupted(format!("{what}; go on with: genregrad train --resume {again}"))
             }
             error => error,
@@ -146,20 +150,38 @@ impl Args {
     }
 }
 
-/// The settings of the run in `folder`, which must not be finished; its data lie in `place` now, if they moved.
-fn unfinished(folder: &Path, place: Option<&Path>) -> Result<Config> {
+/// The folder of a new run, made and taken: `out`, or the first free `runs/train-N`.
+fn begin(out: Option<&Path>) -> Result<Lock> {
+    let folder = files::run_folder(out, "train")?;
+    let lock = results::claim(&folder).inspect_err(|_| files::discard(&folder))?;
+    // another process may have been there in between, and be done
+    match files::check_free(Some(&folder)) {
+        Ok(()) => Ok(lock),
+        Err(error) => Err(error),
+    }
+}
+
+/// The folder of an unfinished run, taken, and its settings; its data lie in `place` now, if they moved.
+fn unfinished(folder: &Path, place: Option<&Path>) -> Result<(Lock, Config)> {
     if Grid::is_in(folder) {
-        let folder = folder.display();
-        return Err(Error::Config(format!("{folder}: a study; go on with: genregrad reproduce --resume {folder}")));
+        let (shown, folder) = (folder.display(), files::quoted(folder));
+        return Err(Error::Config(format!("{shown}: a study; go on with: genregrad reproduce --resume {folder}")));
     }
-    if results::is_finished(folder) {
-        return Err(Error::Config(format!("{}: a finished run; there is nothing left to do", folder.display())));
-    }
+    let check_unfinished = || match results::is_finished(folder) {
+        true => Err(Error::Config(format!("{}: a finished run; there is nothing left to do", folder.display()))),
+        false => Ok(()),
+    };
+    results::tidy(folder);
+    check_unfinished()?;
+    // no lock is left in what is no run's folder
+    results::read_config(&folder.join("run.toml"))?;
+    let lock = results::claim(folder)?;
+    check_unfinished()?;
     files::sweep(folder, Duration::ZERO);
     if let Some(place) = place {
         results::move_data(folder, place)?;
     }
     let config = results::read_config(&folder.join("run.toml"))?;
     config.data.check_there()?;
-    Ok(config)
+    Ok((lock, config))
 }

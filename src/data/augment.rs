@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use rand::RngExt;
 
+use super::recording::Recording;
 use crate::audio::augment::{DEFORMATIONS, Deformation, Deformer, Wanted};
 use crate::audio::{SEGMENT_SAMPLES, Transform};
 use crate::error::Result;
@@ -39,20 +40,23 @@ pub fn starts(seed: u64, class: &str, stem: &str, deformation: &Deformation, sam
 /// the order of [`DEFORMATIONS`]. A segment that runs over the end of its deformed track is filled up with zeros.
 ///
 /// # Errors
-/// Those of [`Deformer::pieces`].
+/// The errors of [`Deformer::pieces`] and of [`Recording::stream`].
 pub(super) fn transform(
     deformer: &Deformer,
     plan: &dyn Transform,
-    samples: &[f32],
+    recording: &Recording,
     (seed, class, stem): (u64, &str, &str),
     out: &mut [f32],
 ) -> Result<()> {
+    let samples = recording.length();
     let wanted = DEFORMATIONS.map(|deformation| {
-        let length = deformation.length(samples.len());
+        let length = deformation.length(samples);
         let range = |start: usize| -> Range<usize> { start..(start + SEGMENT_SAMPLES).min(length) };
-        Wanted { deformation, ranges: starts(seed, class, stem, &deformation, samples.len()).map(range).to_vec() }
+        Wanted { deformation, ranges: starts(seed, class, stem, &deformation, samples).map(range).to_vec() }
     });
-    let pieces = deformer.pieces(samples, &wanted)?;
+    let mut deforming = deformer.begin(samples, &wanted)?;
+    recording.stream(&mut |block| deforming.push(block))?;
+    let pieces = deforming.finish()?;
     let row = out.len() / ROWS;
     for (mut piece, out) in pieces.into_iter().flatten().zip(out.chunks_exact_mut(row)) {
         piece.resize(SEGMENT_SAMPLES, 0.0);
@@ -88,11 +92,12 @@ mod tests {
     #[test]
     fn a_row_is_a_piece_of_the_deformed_track_filled_up_with_zeros() {
         let samples: Vec<f32> = (0..25_000).map(|i| crate::rng::pcg(i) as f32 / 2f32.powi(32) - 0.5).collect();
+        let recording = Recording::of(samples.clone());
         let front_end = FrontEnd::default();
         let plan = front_end.plan().unwrap();
         let row = front_end.bins() * front_end.frames(SEGMENT_SAMPLES);
         let mut rows = vec![f32::NAN; ROWS * row];
-        transform(&Deformer::new(), &*plan, &samples, (7, "a", "b"), &mut rows).unwrap();
+        transform(&Deformer::new(), &*plan, &recording, (7, "a", "b"), &mut rows).unwrap();
         for (i, mark) in marks().enumerate() {
             let deformation = DEFORMATIONS[usize::from(mark) - 1];
             let whole = deform(&samples, deformation).unwrap();

@@ -4,11 +4,11 @@
 //! front end makes of a probe. Anything that changes makes another key, so nothing here is ever out of date; old files
 //! may be deleted at any time. A cache that cannot be read or written costs time, never a run.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rand::RngExt;
 
+use super::recording::Recording;
 use super::segments::Settings;
 use super::{Corpus, augment, prepared};
 use crate::audio::augment::Deformer;
@@ -19,7 +19,7 @@ use crate::rng;
 
 /// To be raised whenever the same input makes other numbers than before and [`Key`] would not notice: a change to
 /// decoding, resampling, the choice of segments or the file's form.
-const VERSION: &str = "genregrad.cache.1";
+const VERSION: &str = "genregrad.cache.2";
 
 /// A folder of prepared corpora, or none.
 #[derive(Clone, Debug)]
@@ -47,17 +47,19 @@ impl Cache {
         Cache { folder: None }
     }
 
-    /// The corpus of this key: the stored one, or else the one that `make` makes, which is then stored.
+    /// The corpus of this key: the stored one, or else the one that `make` makes, which is then stored. Without a key,
+    /// nothing is looked up or stored.
     ///
     /// # Errors
     /// Those of `make`. A stored file that cannot be read is replaced; if it cannot be written, the corpus's notes say so.
     pub(super) fn corpus(
         &self,
-        key: impl FnOnce() -> Result<Key>,
+        key: impl FnOnce() -> Result<Option<Key>>,
         make: impl FnOnce() -> Result<Corpus>,
     ) -> Result<Corpus> {
         let Some(folder) = &self.folder else { return make() };
-        let path = folder.join(format!("{}.safetensors", key()?.0.finalize()));
+        let Some(key) = key()? else { return make() };
+        let path = folder.join(format!("{}.safetensors", key.0.finalize()));
         if let Ok(corpus) = prepared::read(&path) {
             return Ok(corpus);
         }
@@ -101,7 +103,7 @@ impl Key {
             let front_end = &settings.front_end;
             let mut probe = vec![0.0; augment::ROWS * front_end.bins() * front_end.frames(SEGMENT_SAMPLES)];
             let (deformer, plan) = (Deformer::new(), front_end.plan()?);
-            augment::transform(&deformer, &*plan, &noise(), (0, "cache", "probe"), &mut probe)?;
+            augment::transform(&deformer, &*plan, &Recording::of(noise()), (0, "cache", "probe"), &mut probe)?;
             self.add(b"augment");
             self.floats(&probe);
         }
@@ -131,7 +133,6 @@ fn noise() -> Vec<f32> {
 /// The file cannot be read.
 pub(super) fn digest(path: &Path) -> Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
-    let file = File::open(path).map_err(Error::io("cannot open", path))?;
-    hasher.update_reader(file).map_err(Error::io("cannot read", path))?;
+    hasher.update_reader(files::open(path)?).map_err(Error::io("cannot read", path))?;
     Ok(hasher.finalize())
 }

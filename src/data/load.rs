@@ -8,10 +8,12 @@ use rayon::prelude::*;
 
 use super::cache::{self, Cache, Key};
 use super::prepared::{self, number_tracks, numbered_classes};
+use super::recording::Recording;
 use super::segments::{Progress, Settings, TOO_LOUD, Track, gather, meta, zeros};
 use super::{Content, Corpus, Meta, Set, folder, pickle, split, synthetic};
 use crate::audio::{FrontEnd, SEGMENT_SAMPLES};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// Where segments come from.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +56,7 @@ pub fn load_with(cache: &Cache, source: &Source, settings: &Settings, progress: 
     let path = match source {
         Source::Path(path) => path,
         &Source::Synthetic { tracks_per_genre } => {
-            let key = || synthetic_key(settings, tracks_per_genre);
+            let key = || synthetic_key(settings, tracks_per_genre).map(Some);
             return cache.corpus(key, || synthetic_corpus(settings, tracks_per_genre, progress));
         }
     };
@@ -92,12 +94,37 @@ pub fn load_with(cache: &Cache, source: &Source, settings: &Settings, progress: 
             let key = || {
                 let mut key = Key::new("pickle", &settings.front_end)?;
                 key.add(cache::digest(path)?.as_bytes());
-                Ok(key)
+                Ok(Some(key))
             };
             let make = || from_pickle(pickle::read(path)?, path, &settings.front_end, progress);
             Ok(named(cache.corpus(key, make)?, super::name_of(path)))
         }
     }
+}
+
+/// Whether a file that replaces `path` replaces one that `source` is made of.
+///
+/// # Errors
+/// Those of [`folder::scan`].
+pub fn is_input(source: &Source, path: &Path) -> Result<bool> {
+    // where a name is, whatever a link of that name leads to
+    let place = |path: &Path| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some((folder.canonicalize().ok()?, path.file_name()?.to_owned()))
+    };
+    let Source::Path(input) = source else { return Ok(false) };
+    if path.symlink_metadata().is_err() {
+        return Ok(false);
+    }
+    // a link to the input may be replaced, the input may not
+    if !input.is_dir() {
+        return Ok(place(input) == place(path)
+            || input.canonicalize().ok() == place(path).map(|(folder, name)| folder.join(name)));
+    }
+    let listing = folder::scan(input)?;
+    let copies = listing.copies.iter().map(|(_, copy)| copy);
+    let mut files = listing.classes.iter().flat_map(|class| &class.files).chain(copies);
+    Ok(files.any(|file| place(&listing.root.join(file)) == place(path)))
 }
 
 /// What lies at a path.
@@ -108,6 +135,14 @@ pub(super) enum Kind {
     Prepared,
     /// The course's pickle.
     Pickle,
+}
+
+/// Refuses a path that [`load`] would refuse at its first look.
+///
+/// # Errors
+/// Nothing is there, it cannot be read, or it is no known kind of data.
+pub fn check(path: &Path) -> Result<()> {
+    kind(path).map(drop)
 }
 
 /// The kind of data at `path`, by its content.
@@ -123,10 +158,7 @@ pub(super) fn kind(path: &Path) -> Result<Kind> {
         return Ok(Kind::Folder);
     }
     let unknown = || Error::data(path, format!("not a known kind of data; {ACCEPTED}"));
-    if !found.is_file() {
-        return Err(unknown());
-    }
-    std::fs::File::open(path).map_err(Error::io("cannot open", path))?;
+    files::open(path)?;
     if prepared::is_prepared(path) {
         Ok(Kind::Prepared)
     } else if pickle::is_pickle(path) {
@@ -145,7 +177,8 @@ fn named(mut corpus: Corpus, name: String) -> Corpus {
     corpus
 }
 
-fn folder_key(listing: &folder::Listing, settings: &Settings) -> Result<Key> {
+/// The key of a folder; none if a file cannot be read, be it for now or for good.
+fn folder_key(listing: &folder::Listing, settings: &Settings) -> Result<Option<Key>> {
     let mut key = Key::new("folder", &settings.front_end)?;
     key.settings(settings)?;
     let copies = listing.copies.iter().map(|(_, copy)| copy);
@@ -153,15 +186,15 @@ fn folder_key(listing: &folder::Listing, settings: &Settings) -> Result<Key> {
     key.add(&files.len().to_le_bytes());
     let digests: Vec<_> = files.par_iter().map(|file| cache::digest(&listing.root.join(file))).collect();
     for (file, digest) in files.into_iter().zip(digests) {
+        let Ok(digest) = digest else { return Ok(None) };
         key.add(file.to_string_lossy().as_bytes());
-        // a file that cannot be read is one of the skipped tracks
-        key.add(digest.map_or(b"unreadable".to_vec(), |digest| digest.as_bytes().to_vec()).as_slice());
+        key.add(digest.as_bytes());
     }
     for (path, reason) in &listing.ignored {
         key.add(path.to_string_lossy().as_bytes());
         key.add(reason.as_bytes());
     }
-    Ok(key)
+    Ok(Some(key))
 }
 
 fn synthetic_key(settings: &Settings, tracks_per_genre: usize) -> Result<Key> {
@@ -195,16 +228,16 @@ pub fn synthetic_corpus(settings: &Settings, tracks_per_genre: usize, progress: 
         .map(|i| {
             let (class, index) = track(i);
             let stem = synthetic_stem(class, index);
-            Track { class, path: PathBuf::from(&stem), stem }
+            Track { class, path: PathBuf::from(&stem), name: stem.clone(), stem }
         })
         .collect();
-    let samples = |i: usize| {
+    let recording = |i: usize| {
         let (class, index) = track(i);
-        Ok(synthetic::track(class, index, SYNTHETIC_SEED))
+        Ok(Recording::of(synthetic::track(class, index, SYNTHETIC_SEED)))
     };
     let mut meta = meta(SYNTHETIC_NAME.into(), classes, &settings.front_end);
     meta.synthetic = true;
-    gather(meta, &tracks, samples, settings, progress)
+    gather(meta, &tracks, recording, settings, progress)
 }
 
 /// Makes a corpus of the course's pickle, which comes with its own segments and its own split.

@@ -11,14 +11,17 @@ pub mod folder;
 pub mod load;
 pub mod pickle;
 pub mod prepared;
+mod recording;
 pub mod segments;
 pub mod sound;
 pub mod split;
+mod split_kind;
 pub mod synthetic;
 
 use std::path::{Path, PathBuf};
 
 use crate::audio::FrontEnd;
+use crate::error::{Error, Result};
 
 /// What is known of a corpus besides its numbers.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,7 +98,7 @@ pub enum Content {
         /// Test segments.
         test: Set,
         /// How that split was made, as far as is known.
-        kind: split::Kind,
+        kind: split_kind::Kind,
     },
 }
 
@@ -108,6 +111,31 @@ pub struct Dataset {
     pub train: Set,
     /// Test segments.
     pub test: Set,
+}
+
+impl Dataset {
+    /// Refuses sets that no net can be trained on: of sizes that do not agree, or with labels that are no classes.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the set, and the first label that is no class.
+    pub fn check(&self) -> Result<()> {
+        let Meta { name, classes, bins, frames, .. } = &self.meta;
+        for (side, set) in [("train", &self.train), ("test", &self.test)] {
+            let rows = set.labels.len();
+            if set.spectrograms.len() != rows * bins * frames || set.tracks.len() != rows {
+                let (numbers, tracks) = (set.spectrograms.len(), set.tracks.len());
+                let message =
+                    format!("{side}: {rows} labels, but {tracks} tracks and {numbers} numbers of spectrograms");
+                return Err(Error::data(name, format!("{message} of {bins}x{frames}")));
+            }
+            if let Some(row) = set.labels.iter().position(|&label| label as usize >= classes.len()) {
+                let label = set.labels[row];
+                let message = format!("{side}: row {row} has label {label}, but there are {} classes", classes.len());
+                return Err(Error::data(name, message));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A path's last component, also of `.` and `..`.

@@ -11,7 +11,8 @@
 //! | `test.…` | the same for the test set, which has no `deformed` | |
 //!
 //! and these strings in the header's metadata: `format` ([`FORMAT`]), `name`, `synthetic` (`true` or `false`),
-//! `classes`, `front_end`, `split`, `deformations`, `train.track_names` and `test.track_names` (JSON each), `checksum`.
+//! `classes`, `front_end`, `split`, `deformations`, `train.track_names` and `test.track_names` (JSON each), `checksum` of all
+//! of it, numbers and strings.
 //! The cache keeps a corpus that has no split yet in the same form, under the prefix `all.`.
 //!
 //! Writing streams the borrowed numbers to a temporary file beside the target and renames it. Reading trusts nothing:
@@ -19,7 +20,7 @@
 //! be missing, as in a file that another tool wrote.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -29,17 +30,24 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::segments::zeros;
 use super::{Content, Corpus, Dataset, Meta, Set, split};
-use crate::audio::FrontEnd;
 use crate::audio::augment::DEFORMATIONS;
+use crate::audio::{FrontEnd, mel};
 use crate::error::{Error, Result};
 use crate::files;
 
 /// What the metadata entry `format` says in the files written here.
-pub const FORMAT: &str = "genregrad.prepared.1";
+pub const FORMAT: &str = "genregrad.prepared.2";
+
+/// The same before the checksum was of the metadata too.
+const FORMAT_1: &str = "genregrad.prepared.1";
+
+/// How every version of it begins.
+const FORMATS: &str = "genregrad.prepared.";
 
 /// More classes are a mistake.
-const MAX_CLASSES: usize = 1000;
+pub(super) const MAX_CLASSES: usize = 1000;
 
 /// Longer headers are refused, as by every safetensors reader.
 const MAX_HEADER: u64 = 100_000_000;
@@ -77,15 +85,15 @@ pub fn write_corpus(path: &Path, corpus: &Corpus) -> Result<()> {
 /// True if the file begins like a safetensors file: the length of a header, then the header's opening brace.
 pub fn is_prepared(path: &Path) -> bool {
     let mut start = [0u8; 9];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    let read = files::open(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok());
     let [length @ .., brace] = start;
-    read.is_ok() && brace == b'{' && u64::from_le_bytes(length) <= MAX_HEADER
+    read && brace == b'{' && u64::from_le_bytes(length) <= MAX_HEADER
 }
 
 /// Reads a prepared file, written here or by another tool.
 ///
 /// Labels and tracks may be of any integer type. Without `classes` the classes are called `class 0`, `class 1`, …;
-/// without `front_end` the spectrograms are taken for log-mel ones of the default settings; without `split` the tracks
+/// without `front_end` the spectrograms are taken for log-mel ones of as many bins, the other settings the study's; without `split` the tracks
 /// for divided at random; without `….track_names`
 /// track 7 of the training set is called `train track 7`.
 ///
@@ -100,9 +108,7 @@ pub fn read(path: &Path) -> Result<Corpus> {
         let kind = reader.json("split")?.unwrap_or_default();
         Content::Split { train: reader.set("train")?, test: reader.set("test")?, kind }
     };
-    if reader.texts.get("checksum").is_some_and(|expected| *expected != checksum(&reader.hashes)) {
-        return Err(reader.error("damaged: its numbers do not match its checksum; prepare it again"));
-    }
+    reader.check()?;
 
     let sets = match &content {
         Content::Whole(set) => vec![("all", set)],
@@ -136,8 +142,9 @@ pub fn read(path: &Path) -> Result<Corpus> {
         }
         Some(front_end) => front_end,
         None => {
-            notes.push(format!("{}: names no front end, taken for the default log-mel", path.display()));
-            FrontEnd::default()
+            let front_end = assumed(bins);
+            notes.push(format!("{}: names no front end, taken for {front_end}", path.display()));
+            front_end
         }
     };
     let skipped: Vec<(PathBuf, String)> = reader.json("skipped")?.unwrap_or_default();
@@ -146,12 +153,24 @@ pub fn read(path: &Path) -> Result<Corpus> {
     Ok(Corpus { meta: Meta { name, synthetic, classes, front_end, bins, frames }, content, skipped, notes })
 }
 
-/// The front end that a prepared file names, from its header alone.
+/// The front end of a prepared file, as [`read`] takes it, from its header alone.
 ///
 /// # Errors
 /// As [`read`], as far as the header goes.
-pub fn front_end(path: &Path) -> Result<Option<FrontEnd>> {
-    Reader::open(path)?.json("front_end")
+pub fn front_end(path: &Path) -> Result<FrontEnd> {
+    let reader = Reader::open(path)?;
+    if let Some(named) = reader.json("front_end")? {
+        return Ok(named);
+    }
+    let info = reader.info("all.spectrograms").or_else(|_| reader.info("train.spectrograms"))?;
+    Ok(info.shape.get(1).map_or_else(FrontEnd::default, |&bins| assumed(bins)))
+}
+
+/// What spectrograms of so many bins are taken for where nothing says what they are: the study's log-mel, of windows long
+/// enough for as many bands.
+fn assumed(bins: usize) -> FrontEnd {
+    let usual = mel::Settings::default();
+    FrontEnd::Mel(mel::Settings { n_mels: bins, n_fft: usual.n_fft.max(2 * bins.next_power_of_two()), ..usual })
 }
 
 /// How the tracks of a prepared file were divided, from its header alone.
@@ -204,14 +223,36 @@ pub(super) fn numbered_classes(largest: u32) -> std::result::Result<Vec<String>,
     }
 }
 
-/// One digest of all tensors, whatever their order in the file.
-fn checksum(hashes: &BTreeMap<String, blake3::Hash>) -> String {
+/// One digest of all tensors, whatever their order in the file: the only one in files of [`FORMAT_1`].
+fn digest_of_tensors(hashes: &BTreeMap<String, blake3::Hash>) -> blake3::Hasher {
     let mut hasher = blake3::Hasher::new();
     for (name, hash) in hashes {
         hasher.update(format!("{name} {hash}\n").as_bytes());
     }
+    hasher
+}
+
+/// One digest of all tensors, their `layout` (a line each, sorted) and all strings but itself.
+fn checksum<'t>(
+    hashes: &BTreeMap<String, blake3::Hash>,
+    layout: &BTreeSet<String>,
+    texts: impl IntoIterator<Item = (&'t String, &'t String)>,
+) -> String {
+    let mut hasher = digest_of_tensors(hashes);
+    let texts: BTreeMap<&String, &String> = texts.into_iter().filter(|(key, _)| *key != CHECKSUM).collect();
+    for text in layout.iter().chain(texts.into_iter().flat_map(|(key, text)| [key, text])) {
+        hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    }
     hasher.finalize().to_string()
 }
+
+/// A tensor's line in the layout.
+fn line(name: &str, dtype: Dtype, shape: &[usize]) -> String {
+    format!("{name} {dtype} {shape:?}")
+}
+
+/// The metadata entry of the checksum.
+const CHECKSUM: &str = "checksum";
 
 fn json(path: &Path, value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::data(path, format!("cannot write metadata: {e}")))
@@ -253,7 +294,9 @@ fn save(path: &Path, meta: &Meta, sets: &[(&str, &Set)], mut texts: BTreeMap<Str
     texts.insert("synthetic".into(), meta.synthetic.to_string());
     texts.insert("classes".into(), json(path, &meta.classes)?);
     texts.insert("front_end".into(), json(path, &meta.front_end)?);
-    texts.insert("checksum".into(), checksum(&hashes));
+    let layout = tensors.iter().map(|tensor| line(&tensor.name, tensor.dtype, &tensor.shape)).collect();
+    let digest = checksum(&hashes, &layout, &texts);
+    texts.insert(CHECKSUM.into(), digest);
 
     // the header in a fixed order: equal data make equal files
     let mut header = serde_json::Map::from_iter([("__metadata__".to_owned(), serde_json::json!(texts))]);
@@ -290,7 +333,7 @@ struct Reader {
 
 impl Reader {
     fn open(path: &Path) -> Result<Self> {
-        let mut file = File::open(path).map_err(Error::io("cannot open", path))?;
+        let mut file = files::open(path)?;
         let length = file.metadata().map_err(Error::io("cannot read", path))?.len();
         let mut start = [0u8; 8];
         if length < 8 {
@@ -322,6 +365,25 @@ impl Reader {
 
     fn error(&self, message: impl Into<String>) -> Error {
         Error::data(&self.path, message)
+    }
+
+    /// Holds what was read against the checksum; a file of this program must have one.
+    fn check(&self) -> Result<()> {
+        let format = self.texts.get("format").map_or("", String::as_str);
+        let matches = |expected: &String| match format {
+            FORMAT_1 => *expected == digest_of_tensors(&self.hashes).finalize().to_string(),
+            other if other.starts_with(FORMATS) && other != FORMAT => false,
+            _ => {
+                let tensors = self.tensors.tensors();
+                let layout = tensors.iter().map(|(name, info)| line(name, info.dtype, &info.shape)).collect();
+                *expected == checksum(&self.hashes, &layout, &self.texts)
+            }
+        };
+        match self.texts.get(CHECKSUM) {
+            None if !format.starts_with(FORMATS) => Ok(()),
+            Some(expected) if matches(expected) => Ok(()),
+            _ => Err(self.error("damaged, or of another version: it does not match its checksum; prepare it again")),
+        }
     }
 
     /// The metadata entry `key`, if it is there.
@@ -374,7 +436,7 @@ impl Reader {
         self.image = [bins, frames];
 
         // the header's sizes agree with the length of the file, so this allocates no more than the file holds
-        let mut spectrograms = vec![0f32; rows * bins * frames];
+        let mut spectrograms = zeros(&[rows, bins, frames])?;
         self.fill(&name, &info, bytemuck::cast_slice_mut(&mut spectrograms))?;
         if let Some(at) = spectrograms.iter().position(|value| !value.is_finite()) {
             return Err(self.error(format!("{name}: row {} holds {}", at / (bins * frames), spectrograms[at])));

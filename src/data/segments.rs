@@ -3,16 +3,19 @@
 //! Where a track's samples come from is the caller's affair: a decoder ([`folder`](super::folder)) or the built-in
 //! synthesiser ([`load`](super::load)).
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::recording::Recording;
 use super::{Content, Corpus, Meta, Set, augment};
 use crate::audio::augment::Deformer;
-use crate::audio::{FrontEnd, SAMPLE_RATE, SEGMENT_SAMPLES, decode};
+use crate::audio::{FrontEnd, SEGMENT_SAMPLES, Transform};
 use crate::error::{Error, Result};
 use crate::rng;
 
@@ -49,17 +52,6 @@ pub fn starts(seed: u64, class: &str, stem: &str, samples: usize, segments: usiz
     (0..segments).map(|_| rng.random_range(0..=last as u64) as usize).collect()
 }
 
-/// The random segments of a track: where each starts, in samples, and its [`SEGMENT_SAMPLES`] samples.
-pub(super) fn pieces<'a>(
-    settings: &Settings,
-    class: &str,
-    stem: &str,
-    samples: &'a [f32],
-) -> impl Iterator<Item = (usize, &'a [f32])> {
-    let starts = starts(settings.seed, class, stem, samples.len(), settings.segments);
-    starts.into_iter().map(|start| (start, &samples[start..start + SEGMENT_SAMPLES]))
-}
-
 /// Why finite samples have no finite spectrogram.
 pub(super) const TOO_LOUD: &str = "too loud: its spectrogram overflows; full scale is 1";
 
@@ -73,8 +65,10 @@ pub(super) fn meta(name: String, classes: Vec<String>, front_end: &FrontEnd) -> 
 pub(super) struct Track {
     /// Index into the classes.
     pub class: usize,
-    /// The file's name without its ending.
+    /// The file's path within the class, without its ending: with the class and the seed it decides where segments start.
     pub stem: String,
+    /// The track's name in results; no other track of the corpus has it.
+    pub name: String,
     /// The track's file relative to the corpus, for messages.
     pub path: PathBuf,
 }
@@ -82,15 +76,16 @@ pub(super) struct Track {
 /// Makes [`Settings::segments`] spectrograms of every track, and those of its deformed segments where they are wanted, in
 /// the order of `tracks` and in parallel.
 ///
-/// `samples` gives the samples of track i, mono at 22,050 Hz. A track that it refuses, or that is too short, silent or
-/// not finite, is left out and listed with the reason.
+/// `recording` gives track i. A track that it refuses, or whose spectrograms are not finite, is left out and listed with
+/// the reason. Tracks of one sound are all used; a note names them.
 ///
 /// # Errors
-/// A setting that makes no sense, or a class with fewer than two good tracks (it could not be split).
+/// A setting that makes no sense, a class with fewer than two good tracks (it could not be split), or a file that could
+/// not be read although nothing is known to be wrong with it.
 pub(super) fn gather(
     meta: Meta,
     tracks: &[Track],
-    samples: impl Fn(usize) -> Result<Vec<f32>> + Sync,
+    recording: impl Fn(usize) -> Result<Recording> + Sync,
     settings: &Settings,
     progress: Progress,
 ) -> Result<Corpus> {
@@ -105,35 +100,36 @@ pub(super) fn gather(
     let plan = settings.front_end.plan()?;
     let deformer = settings.augment.then(Deformer::new);
     let rows = settings.segments + if settings.augment { augment::ROWS } else { 0 };
+    let track_length = rows * row;
     let mut spectrograms = zeros(&[tracks.len(), rows, row])?;
 
     let done = AtomicUsize::new(0);
     let one = |(i, (out, track)): (usize, (&mut [f32], &Track))| {
-        let result = samples(i).map_err(reason).and_then(|samples| {
-            check(&samples)?;
-            let (seed, class, stem) = (settings.seed, &classes[track.class], &track.stem);
-            let (original, deformed) = out.split_at_mut(settings.segments * row);
-            for ((_, piece), out) in pieces(settings, class, stem, &samples).zip(original.chunks_exact_mut(row)) {
-                plan.transform(piece, out);
-            }
-            if let Some(deformer) = &deformer {
-                augment::transform(deformer, &*plan, &samples, (seed, class, stem), deformed).map_err(reason)?;
-            }
-            // absurdly loud floats can overflow in the front end
-            if out.iter().all(|value| value.is_finite()) { Ok(()) } else { Err(TOO_LOUD.into()) }
+        let result = recording(i).and_then(|recording| {
+            let class = &classes[track.class];
+            fill(&recording, (settings, class, &track.stem), (&*plan, deformer.as_ref()), out)?;
+            Ok(recording.digest)
         });
         progress(done.fetch_add(1, Ordering::Relaxed) + 1, tracks.len());
-        result
+        match result {
+            // the fault of the disk or of the machine, which may be gone next time
+            Err(error) if !is_of_content(&error) => Err(error),
+            result => Ok(result.map_err(reason)),
+        }
     };
-    let track_length = rows * row;
-    let results: Vec<_> = spectrograms.par_chunks_exact_mut(track_length).zip(tracks).enumerate().map(one).collect();
+    let results = spectrograms.par_chunks_exact_mut(track_length).zip(tracks).enumerate().map(one);
+    let results: Vec<_> = results.collect::<Result<_>>()?;
 
     // close the gaps that bad tracks left
     let (mut set, mut skipped, mut good) = (Set::default(), Vec::new(), vec![0; classes.len()]);
+    let mut sounds: Vec<(blake3::Hash, &Path)> = Vec::new();
     for (i, (track, result)) in tracks.iter().zip(results).enumerate() {
-        if let Err(reason) = result {
-            skipped.push((track.path.clone(), reason));
-            continue;
+        match result {
+            Ok(digest) => sounds.extend(digest.map(|digest| (digest, track.path.as_path()))),
+            Err(reason) => {
+                skipped.push((track.path.clone(), reason));
+                continue;
+            }
         }
         let number = set.track_names.len();
         spectrograms.copy_within(i * track_length..(i + 1) * track_length, number * track_length);
@@ -142,7 +138,7 @@ pub(super) fn gather(
         if settings.augment {
             set.deformed.extend(std::iter::repeat_n(0, settings.segments).chain(augment::marks()));
         }
-        set.track_names.push(track_name(&classes[track.class], &track.stem));
+        set.track_names.push(track.name.clone());
         good[track.class] += 1;
     }
     spectrograms.truncate(set.len() * row);
@@ -161,7 +157,58 @@ pub(super) fn gather(
         }
         return Err(Error::data(&meta.name, message));
     }
-    Ok(Corpus { meta, content: Content::Whole(set), skipped, notes: Vec::new() })
+    Ok(Corpus { meta, content: Content::Whole(set), skipped, notes: repetitions(&sounds) })
+}
+
+/// Writes the spectrograms of a track's segments to `out`, then those of its deformed ones.
+fn fill(
+    recording: &Recording,
+    (settings, class, stem): (&Settings, &str, &str),
+    (plan, deformer): (&dyn Transform, Option<&Deformer>),
+    out: &mut [f32],
+) -> Result<()> {
+    let rows = settings.segments + if deformer.is_some() { augment::ROWS } else { 0 };
+    let row = out.len() / rows;
+    let (original, deformed) = out.split_at_mut(settings.segments * row);
+    let starts = starts(settings.seed, class, stem, recording.length(), settings.segments);
+    recording.segments(&starts, &mut |i, segment| {
+        plan.transform(segment, &mut original[i * row..][..row]);
+        Ok(())
+    })?;
+    if let Some(deformer) = deformer {
+        augment::transform(deformer, plan, recording, (settings.seed, class, stem), deformed)?;
+    }
+    // absurdly loud floats can overflow in the front end
+    if out.iter().all(|value| value.is_finite()) { Ok(()) } else { Err(Error::Config(TOO_LOUD.into())) }
+}
+
+/// Whether an error says that a file's content is at fault, so that reading it again gives the same error. A file that
+/// is closed to this user, or gone, counts as well.
+pub(super) fn is_of_content(error: &Error) -> bool {
+    match error {
+        Error::Io { source, .. } => matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound),
+        // a file that has changed meanwhile
+        Error::Data { .. } => false,
+        _ => true,
+    }
+}
+
+/// Names the tracks that are the same sound, sample by sample.
+fn repetitions(sounds: &[(blake3::Hash, &Path)]) -> Vec<String> {
+    const NAMED: usize = 20;
+    let mut groups: HashMap<&blake3::Hash, Vec<&Path>> = HashMap::new();
+    sounds.iter().for_each(|(digest, path)| groups.entry(digest).or_default().push(path));
+    let mut groups: Vec<Vec<&Path>> = groups.into_values().filter(|paths| paths.len() > 1).collect();
+    groups.sort_unstable();
+    let line = |paths: &Vec<&Path>| {
+        let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        format!("the same sound, and all are used: {}", paths.join(", "))
+    };
+    let mut notes: Vec<String> = groups.iter().take(NAMED).map(line).collect();
+    if groups.len() > NAMED {
+        notes.push(format!("{} more sounds are there more than once", groups.len() - NAMED));
+    }
+    notes
 }
 
 /// A zeroed vector of the product of `sizes`; an error where it does not fit into memory.
@@ -175,13 +222,24 @@ pub(super) fn zeros(sizes: &[usize]) -> Result<Vec<f32>> {
     Ok(values)
 }
 
-/// `blues.00012` as it is; `12` of class blues becomes `blues/12`.
-pub(super) fn track_name(class: &str, stem: &str) -> String {
-    if stem.strip_prefix(class).is_some_and(|rest| rest.starts_with('.')) {
-        stem.to_owned()
-    } else {
-        format!("{class}/{stem}")
+/// The names of tracks of `(class, stem)` in results: `blues.00012` as it is, `12` of class blues becomes `blues/12`.
+///
+/// A name stands for one track alone. Where two would have one (`a.b.0` of class a and of class a.b), both are named
+/// after their classes.
+pub(super) fn names(tracks: &[(&str, String)]) -> Vec<String> {
+    let long = |class: &str, stem: &str| format!("{class}/{stem}");
+    let short = |class: &str, stem: &str| {
+        let is_of_class = !stem.contains('/') && stem.strip_prefix(class).is_some_and(|rest| rest.starts_with('.'));
+        if is_of_class { stem.to_owned() } else { long(class, stem) }
+    };
+    let mut times: HashMap<String, usize> = HashMap::new();
+    for (class, stem) in tracks {
+        *times.entry(short(class, stem)).or_default() += 1;
     }
+    let unique = |(class, stem): &(&str, String)| {
+        Some(short(class, stem)).filter(|name| times[name] == 1).unwrap_or_else(|| long(class, stem))
+    };
+    tracks.iter().map(unique).collect()
 }
 
 /// An error without its path, which stands beside it in the list of skipped tracks.
@@ -190,21 +248,6 @@ pub(super) fn reason(error: Error) -> String {
         Error::Audio { message, .. } | Error::Data { message, .. } => message,
         other => other.one_line(),
     }
-}
-
-/// What a track must be: long enough, finite, not silent.
-pub(super) fn check(samples: &[f32]) -> std::result::Result<(), String> {
-    let length = samples.len();
-    if length < SEGMENT_SAMPLES {
-        return Err(format!(
-            "too short: {length} samples at {SAMPLE_RATE} Hz, one segment needs {SEGMENT_SAMPLES} ({:.2} s)",
-            SEGMENT_SAMPLES as f64 / f64::from(SAMPLE_RATE)
-        ));
-    }
-    if let Some(at) = samples.iter().position(|sample| !sample.is_finite()) {
-        return Err(format!("sample {at} is {}", samples[at]));
-    }
-    if decode::is_silent(samples) { Err("silent".into()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -233,21 +276,57 @@ mod tests {
     }
 
     #[test]
-    fn tracks_are_checked() {
-        let tone: Vec<f32> = (0..SEGMENT_SAMPLES).map(|i| (i as f32 / 9.0).sin()).collect();
-        assert_eq!(check(&tone), Ok(()));
-        assert!(check(&tone[1..]).unwrap_err().contains("too short: 20461 samples"));
-        assert_eq!(check(&vec![0.0; SEGMENT_SAMPLES]), Err("silent".into()));
-        let mut broken = tone;
-        broken[7] = f32::NAN;
-        assert_eq!(check(&broken), Err("sample 7 is NaN".into()));
+    fn names_are_unique_across_classes() {
+        let tracks = [
+            ("blues", "blues.00012"),
+            ("blues", "00012"),
+            ("pop", "popular"),
+            ("blues", "one/blues.00012"),
+            ("a", "a.b.0"),
+            ("a.b", "a.b.0"),
+            ("a.b", "a.b.1"),
+        ];
+        let expected =
+            ["blues.00012", "blues/00012", "pop/popular", "blues/one/blues.00012", "a/a.b.0", "a.b/a.b.0", "a.b.1"];
+        assert_eq!(names(&tracks.map(|(class, stem)| (class, stem.to_owned()))), expected);
     }
 
     #[test]
-    fn names_are_unique_across_classes() {
-        assert_eq!(track_name("blues", "blues.00012"), "blues.00012");
-        assert_eq!(track_name("blues", "00012"), "blues/00012");
-        assert_eq!(track_name("pop", "popular"), "pop/popular");
+    fn a_fault_of_the_disk_fails_and_one_of_the_file_skips() {
+        let noise =
+            || Recording::of((0..SEGMENT_SAMPLES as u32).map(|i| crate::rng::pcg(i) as f32 / 2f32.powi(32)).collect());
+        let tracks: Vec<Track> = (0..6)
+            .map(|i| {
+                let name = format!("{i}");
+                Track { class: i % 2, stem: name.clone(), path: PathBuf::from(&name), name }
+            })
+            .collect();
+        let settings = Settings { segments: 1, ..Settings::default() };
+        let gathered = |failing: &(dyn Fn() -> Error + Sync)| {
+            let meta = meta("a corpus".into(), vec!["a".into(), "b".into()], &settings.front_end);
+            let recording = |i: usize| if i == 3 { Err(failing()) } else { Ok(noise()) };
+            gather(meta, &tracks, recording, &settings, &|_, _| {})
+        };
+        let of_kind = |kind: ErrorKind| move || Error::io("cannot read", "3")(kind.into());
+        let corpus = gathered(&|| Error::audio("3", "damaged")).unwrap();
+        assert_eq!(corpus.skipped, [(PathBuf::from("3"), "damaged".to_owned())]);
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::NotFound] {
+            assert_eq!(gathered(&of_kind(kind)).unwrap().skipped.len(), 1);
+        }
+        // EIO, EMFILE
+        for code in [5, 24] {
+            let failing = move || Error::io("cannot read", "3")(std::io::Error::from_raw_os_error(code));
+            let line = gathered(&failing).unwrap_err().one_line();
+            assert!(line.starts_with("3: cannot read: "), "{line}");
+        }
+    }
+
+    #[test]
+    fn equal_sounds_are_named_once() {
+        let [a, b] = [blake3::hash(b"a"), blake3::hash(b"b")];
+        let sounds = [(a, "x/1.wav"), (b, "x/2.wav"), (a, "y/3.wav"), (a, "y/4.wav")].map(|(d, p)| (d, Path::new(p)));
+        assert_eq!(repetitions(&sounds), ["the same sound, and all are used: x/1.wav, y/3.wav, y/4.wav"]);
+        assert_eq!(repetitions(&sounds[..2]), [""; 0]);
     }
 
     #[test]

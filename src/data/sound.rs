@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use super::load::{self, Kind, Source};
-use super::segments::{Settings, pieces, track_name};
+use super::recording::Recording;
+use super::segments::{Settings, starts};
 use super::{Content, Set, folder, pickle, prepared, synthetic};
 use crate::audio::{SAMPLE_RATE, SEGMENT_SAMPLES, Transform};
 use crate::error::{Error, Result};
@@ -75,12 +76,10 @@ impl Sound {
         let missing = |path: &Path| Error::data(path, format!("has no track {name} any more"));
         match &self.tracks {
             Tracks::Folder(listing) => {
-                let mut tracks = listing.classes.iter().flat_map(|class| class.files.iter().map(move |f| (class, f)));
-                let named =
-                    |(class, file): &(&folder::Class, &PathBuf)| track_name(&class.name, &folder::stem(file)) == name;
-                let (class, file) = tracks.find(named).ok_or_else(|| missing(&listing.root))?;
-                let (samples, _) = listing.samples(file)?;
-                Ok(self.cut(&class.name, &folder::stem(file), &samples))
+                let tracks = listing.tracks();
+                let track = tracks.iter().find(|track| track.name == name).ok_or_else(|| missing(&listing.root))?;
+                let (recording, ..) = listing.recording(&track.path)?;
+                self.cut(&listing.classes[track.class].name, &track.stem, &recording)
             }
             &Tracks::Synthetic { tracks_per_genre } => {
                 let number = |(class, genre): (usize, &&str)| {
@@ -89,8 +88,8 @@ impl Sound {
                 };
                 let found = synthetic::GENRES.iter().enumerate().find_map(number);
                 let (class, index) = found.ok_or_else(|| missing(Path::new(load::SYNTHETIC_NAME)))?;
-                let samples = synthetic::track(class, index, load::SYNTHETIC_SEED);
-                Ok(self.cut(synthetic::GENRES[class], name, &samples))
+                let recording = Recording::of(synthetic::track(class, index, load::SYNTHETIC_SEED));
+                self.cut(synthetic::GENRES[class], name, &recording)
             }
             Tracks::Pickle { path, test } => {
                 let rows = test.tracks.iter().zip(&test.segments);
@@ -117,11 +116,16 @@ impl Sound {
     }
 
     /// The random segments of a whole track.
-    fn cut(&self, class: &str, stem: &str, samples: &[f32]) -> Vec<Segment> {
+    fn cut(&self, class: &str, stem: &str, recording: &Recording) -> Result<Vec<Segment>> {
         let seconds = |samples: usize| samples as f64 / f64::from(SAMPLE_RATE);
-        pieces(&self.settings, class, stem, samples)
-            .map(|(start, piece)| self.segment(Some(seconds(start)), piece))
-            .collect()
+        let starts = starts(self.settings.seed, class, stem, recording.length(), self.settings.segments);
+        let mut segments: Vec<(usize, Segment)> = Vec::with_capacity(starts.len());
+        recording.segments(&starts, &mut |i, samples| {
+            segments.push((i, self.segment(Some(seconds(starts[i])), samples)));
+            Ok(())
+        })?;
+        segments.sort_by_key(|(i, _)| *i);
+        Ok(segments.into_iter().map(|(_, segment)| segment).collect())
     }
 
     fn segment(&self, start: Option<f64>, samples: &[f32]) -> Segment {

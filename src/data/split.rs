@@ -9,6 +9,7 @@ use std::mem;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
+pub use super::split_kind::Kind;
 use super::{Content, Corpus, Dataset, Set};
 use crate::error::{Error, Result};
 use crate::rng::{self, Rng};
@@ -36,21 +37,6 @@ impl Default for Split {
     fn default() -> Self {
         Split::Holdout { test_fraction: 0.25 }
     }
-}
-
-/// Which tracks of a class are held out together.
-///
-/// GTZAN's neighbours often share artist and album (B. L. Sturm, "The GTZAN dataset: its contents, its faults, their
-/// effects on evaluation, and its future use", 2013), so a random split tests, in part, whether a net has heard that
-/// album before. Holding out neighbours together leaves it fewer acquaintances: only those across the ends of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// any tracks, drawn at random: the report's and the paper's
-    #[default]
-    Random,
-    /// runs of neighbouring track numbers, so that fewer artists and albums are on both sides
-    Blocks,
 }
 
 impl Kind {

@@ -6,27 +6,26 @@
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pollster::block_on;
 use wgpu::{ErrorFilter, PollType};
 
-use super::Info;
+use super::adapter::AdapterSummary;
+use super::quiet::quietly;
+use crate::dispatch::{Dispatch, Shader};
 use crate::error::{Error, Result};
-use crate::tape::{Dispatch, Shader};
 
 /// An open device with its queue.
 #[derive(Debug)]
 pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
-    info: Info,
+    info: AdapterSummary,
     limits: wgpu::Limits,
     fault: Fault,
     step_layout: wgpu::BindGroupLayout,
     timestamps: bool,
-    /// Whether plans take the naive kernels.
-    naive: bool,
     modules: Mutex<HashMap<Shader, wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
 }
@@ -67,13 +66,29 @@ fn explain(error: &wgpu::Error) -> String {
     if reasons.is_empty() { one_line(&error.to_string()) } else { reasons.join(": ") }
 }
 
-/// Every adapter with its description, best first. The environment can narrow the search (`WGPU_BACKEND=vulkan`).
-pub(super) fn adapters() -> Vec<(Info, wgpu::Adapter)> {
-    adapters_within(None)
+/// Every adapter with its description, best first. The driver is asked once. The environment can narrow the search
+/// ([`narrowed`]).
+pub(super) fn adapters() -> &'static [(AdapterSummary, wgpu::Adapter)] {
+    static ADAPTERS: OnceLock<Vec<(AdapterSummary, wgpu::Adapter)>> = OnceLock::new();
+    ADAPTERS.get_or_init(|| quietly(|| adapters_within(None)))
+}
+
+/// The environment's variables that hide adapters, with their values: `WGPU_BACKEND="gl"`.
+pub(super) fn narrowed() -> Option<String> {
+    const NAMES: [&str; 5] = [
+        "WGPU_BACKEND",
+        "VK_DRIVER_FILES",
+        "VK_ICD_FILENAMES",
+        "VK_LOADER_DRIVERS_SELECT",
+        "VK_LOADER_DRIVERS_DISABLE",
+    ];
+    let set = NAMES.iter().filter_map(|name| Some(format!("{name}={:?}", std::env::var_os(name)?)));
+    let set: Vec<String> = set.collect();
+    (!set.is_empty()).then(|| set.join(", "))
 }
 
 /// The same, whose devices take so many percent of the memory that the driver offers, where it says what it offers.
-fn adapters_within(percent: Option<u8>) -> Vec<(Info, wgpu::Adapter)> {
+fn adapters_within(percent: Option<u8>) -> Vec<(AdapterSummary, wgpu::Adapter)> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
             for_resource_creation: percent,
@@ -85,7 +100,7 @@ fn adapters_within(percent: Option<u8>) -> Vec<(Info, wgpu::Adapter)> {
     rank(adapters.into_iter().map(|adapter| (describe(&adapter), adapter)).collect())
 }
 
-fn describe(adapter: &wgpu::Adapter) -> Info {
+fn describe(adapter: &wgpu::Adapter) -> AdapterSummary {
     let (info, limits) = (adapter.get_info(), adapter.limits());
     let name = info.name.to_lowercase();
     let kind = match info.device_type {
@@ -98,7 +113,8 @@ fn describe(adapter: &wgpu::Adapter) -> Info {
         wgpu::DeviceType::VirtualGpu => "virtual",
         wgpu::DeviceType::Other => "other",
     };
-    Info {
+    AdapterSummary {
+        number: 0, // until it is ranked
         name: info.name,
         backend: info.backend.to_string(),
         kind,
@@ -113,11 +129,12 @@ fn describe(adapter: &wgpu::Adapter) -> Info {
 }
 
 /// Best first: discrete, integrated, others, software; marks the one that `auto` takes.
-pub(super) fn rank<A>(mut adapters: Vec<(Info, A)>) -> Vec<(Info, A)> {
+pub(super) fn rank<A>(mut adapters: Vec<(AdapterSummary, A)>) -> Vec<(AdapterSummary, A)> {
     const ORDER: [&str; 5] = ["discrete", "integrated", "virtual", "other", "software"];
     adapters.sort_by_key(|(info, _)| ORDER.iter().position(|&kind| kind == info.kind));
-    if let Some((first, _)) = adapters.first_mut() {
-        first.taken_by_auto = !first.software;
+    for (number, (info, _)) in adapters.iter_mut().enumerate() {
+        info.number = number;
+        info.taken_by_auto = number == 0 && !info.software;
     }
     adapters
 }
@@ -127,7 +144,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Device`] if the driver refuses, or offers less than WebGPU guarantees.
-    pub(super) fn open(adapter: &wgpu::Adapter, info: Info) -> Result<Self> {
+    pub(super) fn open(adapter: &wgpu::Adapter, info: AdapterSummary) -> Result<Self> {
         let limits = wgpu::Limits {
             max_buffer_size: adapter.limits().max_buffer_size,
             max_storage_buffer_binding_size: adapter.limits().max_storage_buffer_binding_size,
@@ -172,14 +189,13 @@ impl Gpu {
             fault,
             step_layout,
             timestamps: !features.is_empty(),
-            naive: false,
             modules: Mutex::default(),
             pipelines: Mutex::default(),
         })
     }
 
     /// What the adapter is called and what it offers.
-    pub fn info(&self) -> &Info {
+    pub fn info(&self) -> &AdapterSummary {
         &self.info
     }
 
@@ -194,26 +210,6 @@ impl Gpu {
 
     pub(crate) fn limits(&self) -> &wgpu::Limits {
         &self.limits
-    }
-
-    /// The same device, on which plans take the naive kernels: one thread an element, nothing shared.
-    pub fn naive(&self) -> Gpu {
-        Gpu {
-            device: self.device.clone(),
-            queue: self.queue.clone(),
-            info: self.info.clone(),
-            limits: self.limits.clone(),
-            fault: self.fault.clone(),
-            step_layout: self.step_layout.clone(),
-            timestamps: self.timestamps,
-            naive: true,
-            modules: Mutex::default(),
-            pipelines: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn is_naive(&self) -> bool {
-        self.naive
     }
 
     /// True if the device can say how long a kernel takes.
@@ -339,7 +335,9 @@ mod tests {
     #[test]
     fn out_of_memory_is_an_error() {
         let required = std::env::var("GENREGRAD_REQUIRE_GPU").as_deref() == Ok("1");
-        let Some((info, adapter)) = adapters_within(Some(0)).pop() else { return assert!(!required, "no adapter") };
+        let Some((info, adapter)) = quietly(|| adapters_within(Some(0))).pop() else {
+            return assert!(!required, "no adapter");
+        };
         match Gpu::open(&adapter, info) {
             Err(error) => {
                 let message = error.to_string();

@@ -2,13 +2,16 @@
 //!
 //! Not here: what runs there (see [`crate::run`]).
 
+mod adapter;
 pub mod gpu;
+pub mod memory;
+mod quiet;
 
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::error::{Error, Result};
+
+pub use adapter::AdapterSummary;
 
 /// One of two; what runs on which is decided in [`crate::run`] only.
 #[derive(Clone, Debug)]
@@ -30,34 +33,9 @@ pub struct Choice {
     pub note: Option<String>,
 }
 
-/// An adapter, as `genregrad devices` lists it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Info {
-    /// The adapter's own name.
-    pub name: String,
-    /// `vulkan`, `metal`, `dx12`.
-    pub backend: String,
-    /// `discrete`, `integrated`, `virtual`, `other` or `software`.
-    pub kind: &'static str,
-    /// The driver's name and version.
-    pub driver: String,
-    /// True if the "GPU" is a program on the CPU.
-    pub software: bool,
-    /// True for the adapter that `auto` takes.
-    pub taken_by_auto: bool,
-    /// Largest buffer, bytes.
-    pub max_buffer_bytes: u64,
-    /// Largest part of a buffer that a shader sees, bytes: the limit on one value.
-    pub max_binding_bytes: u64,
-    /// Storage buffers that one shader can bind; 8 are needed.
-    pub max_storage_buffers: u32,
-    /// Workgroup memory, bytes; 16 KiB are needed.
-    pub max_workgroup_bytes: u32,
-}
-
 impl Device {
     /// Finds the device called `wanted`: `cpu`; `auto`, the first hardware adapter, else the CPU; `gpu`, any adapter,
-    /// hardware before software; or a part of an adapter's name. Case is ignored.
+    /// hardware before software; an adapter's number in [`Device::list`]; or a part of its name. Case is ignored.
     ///
     /// # Errors
     /// [`Error::Device`] if there is no such adapter, or if it cannot be opened and was not `auto`'s choice.
@@ -66,15 +44,16 @@ impl Device {
         if wanted == "cpu" {
             return Ok(Choice::cpu(None));
         }
-        let adapters = gpu::adapters();
-        let infos: Vec<Info> = adapters.iter().map(|(info, _)| info.clone()).collect();
-        let number = match pick(&wanted, &infos)? {
-            Pick::Adapter(number) => number,
+        let infos = Device::list();
+        let (number, note) = match pick(&wanted, &infos, gpu::narrowed().as_deref())? {
+            Pick::Adapter(number, note) => (number, note),
             Pick::Cpu(note) => return Ok(Choice::cpu(Some(note))),
         };
-        let (info, adapter) = &adapters[number];
+        let (info, adapter) = &gpu::adapters()[number];
         match gpu::Gpu::open(adapter, info.clone()) {
-            Ok(gpu) => Ok(Choice { device: Device::Gpu(Arc::new(gpu)), description: info.describe(), note: None }),
+            Ok(gpu) => {
+                Ok(Choice { device: Device::Gpu(Arc::new(gpu)), description: info.describe_among(&infos), note })
+            }
             Err(error) if wanted == "auto" => Ok(Choice::cpu(Some(format!("{error}; using the CPU")))),
             Err(error) => Err(error),
         }
@@ -88,17 +67,14 @@ impl Device {
         }
     }
 
-    /// The same device with naive GPU kernels: those that the fast ones are held to.
-    pub fn naive(&self) -> Device {
-        match self {
-            Device::Cpu => Device::Cpu,
-            Device::Gpu(gpu) => Device::Gpu(Arc::new(gpu.naive())),
-        }
+    /// Every adapter, those that `auto` likes best first; none is opened.
+    pub fn list() -> Vec<AdapterSummary> {
+        gpu::adapters().iter().map(|(info, _)| info.clone()).collect()
     }
 
-    /// Every adapter, those that `auto` likes best first; none is opened.
-    pub fn list() -> Vec<Info> {
-        gpu::adapters().into_iter().map(|(info, _)| info).collect()
+    /// Why there is no adapter, and what to do about it.
+    pub fn why_none() -> String {
+        none_found(gpu::narrowed().as_deref())
     }
 
     /// The CPU's name and how many threads it runs: `CPU: AMD EPYC 7763, 2 threads`.
@@ -117,50 +93,66 @@ impl Choice {
     }
 }
 
-impl Info {
-    /// `NVIDIA H200 (vulkan, discrete)`.
-    pub fn describe(&self) -> String {
-        format!("{} ({}, {})", self.name, self.backend, self.kind)
-    }
-}
-
+#[derive(Debug)]
 enum Pick {
-    Adapter(usize),
+    /// The adapter's number, and a note if others match as well.
+    Adapter(usize, Option<String>),
     Cpu(String),
 }
 
+/// What to say where there is no adapter; `narrowed` are the environment's variables that hide adapters.
+fn none_found(narrowed: Option<&str>) -> String {
+    match narrowed {
+        Some(variables) => format!("no GPU adapter found with {variables} in the environment, which can hide adapters"),
+        None => "no GPU adapter found (on Linux, a Vulkan driver is needed; Debian: mesa-vulkan-drivers)".to_string(),
+    }
+}
+
 /// Which of `infos`, best first, is meant by `wanted` (in lower case).
-fn pick(wanted: &str, infos: &[Info]) -> Result<Pick> {
-    const REMEDY: &str = "install a Vulkan driver (Debian: mesa-vulkan-drivers) or use --device cpu";
+fn pick(wanted: &str, infos: &[AdapterSummary], narrowed: Option<&str>) -> Result<Pick> {
     let names = || infos.iter().map(|info| info.name.as_str()).collect::<Vec<_>>().join(", ");
-    let found = match wanted {
-        "auto" => match infos.iter().position(|info| info.taken_by_auto) {
-            Some(number) => return Ok(Pick::Adapter(number)),
-            None if infos.is_empty() => return Ok(Pick::Cpu("no GPU adapter found; using the CPU".to_string())),
-            None => {
-                let note = format!("only software adapters found ({}); using the CPU, which is faster", names());
-                return Ok(Pick::Cpu(note));
-            }
-        },
-        "gpu" => (!infos.is_empty()).then_some(0),
-        "" => None,
-        name => infos.iter().position(|info| info.name.to_lowercase().contains(name)),
+    if infos.is_empty() {
+        return match (wanted, narrowed) {
+            ("auto", None) => Ok(Pick::Cpu("no GPU adapter found; using the CPU".to_string())),
+            ("auto", _) => Ok(Pick::Cpu(format!("{}; using the CPU", none_found(narrowed)))),
+            (_, None) => Err(Error::Device(format!("{}; install one or use --device cpu", none_found(None)))),
+            _ => Err(Error::Device(format!("{}; unset it or use --device cpu", none_found(narrowed)))),
+        };
+    }
+    let numbers: Vec<usize> = match wanted {
+        "auto" => infos.iter().position(|info| info.taken_by_auto).into_iter().collect(),
+        "gpu" => vec![0],
+        "" => Vec::new(),
+        number if number.parse().is_ok_and(|number: usize| number < infos.len()) => {
+            number.parse().into_iter().collect()
+        }
+        name => (0..infos.len()).filter(|&number| infos[number].name.to_lowercase().contains(name)).collect(),
     };
-    found.map(Pick::Adapter).ok_or_else(|| {
-        Error::Device(if infos.is_empty() {
-            format!("no GPU adapter found; {REMEDY}")
-        } else {
-            format!("no adapter called \"{wanted}\"; there are: {}; or use --device auto, gpu or cpu", names())
-        })
-    })
+    match numbers[..] {
+        [] if wanted == "auto" => {
+            let note = format!("only software adapters found ({}); using the CPU, which is faster", names());
+            Ok(Pick::Cpu(note))
+        }
+        [] => Err(Error::Device(format!(
+            "no adapter called \"{wanted}\"; there are: {}; or use --device auto, gpu or cpu",
+            names()
+        ))),
+        [number] => Ok(Pick::Adapter(number, None)),
+        [first, ..] => {
+            let others = numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+            let note = format!("\"{wanted}\" is part of the names of adapters {others}; taking {first}");
+            Ok(Pick::Adapter(first, Some(format!("{note} (--device takes the number, too)"))))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn info(name: &str, kind: &'static str) -> Info {
-        Info {
+    fn info(name: &str, kind: &'static str) -> AdapterSummary {
+        AdapterSummary {
+            number: 0,
             name: name.to_string(),
             backend: "vulkan".to_string(),
             kind,
@@ -174,14 +166,14 @@ mod tests {
         }
     }
 
-    fn ranked(infos: &[Info]) -> Vec<Info> {
+    fn ranked(infos: &[AdapterSummary]) -> Vec<AdapterSummary> {
         gpu::rank(infos.iter().map(|info| (info.clone(), ())).collect()).into_iter().map(|(info, ())| info).collect()
     }
 
     /// The name of the adapter picked, or the note or error.
-    fn picked(wanted: &str, infos: &[Info]) -> std::result::Result<String, String> {
-        match pick(wanted, infos) {
-            Ok(Pick::Adapter(number)) => Ok(infos[number].name.clone()),
+    fn picked(wanted: &str, infos: &[AdapterSummary]) -> std::result::Result<String, String> {
+        match pick(wanted, infos, None) {
+            Ok(Pick::Adapter(number, _)) => Ok(infos[number].name.clone()),
             Ok(Pick::Cpu(note)) => Ok(note),
             Err(error) => Err(error.to_string()),
         }
@@ -213,6 +205,39 @@ mod tests {
         for wanted in ["gpu", "radeon"] {
             let message = picked(wanted, &[]).unwrap_err();
             assert!(message.contains("mesa-vulkan-drivers") && message.contains("--device cpu"), "{message}");
+        }
+    }
+
+    #[test]
+    fn adapters_of_one_name_are_told_apart_by_number() {
+        let all =
+            ranked(&[info("llvmpipe", "software"), info("NVIDIA H200", "discrete"), info("NVIDIA H200", "discrete")]);
+        assert_eq!(all.iter().map(|info| info.number).collect::<Vec<_>>(), [0, 1, 2]);
+        let picked = |wanted: &str| match pick(wanted, &all, None).unwrap() {
+            Pick::Adapter(number, note) => (number, note),
+            Pick::Cpu(note) => panic!("{note}"),
+        };
+        assert_eq!((picked("0"), picked("1"), picked("2")), ((0, None), (1, None), (2, None)));
+        let (number, note) = picked("h200");
+        assert_eq!(number, 0);
+        assert!(note.unwrap().contains("adapters 0, 1; taking 0"));
+        // A number that no adapter has is part of a name.
+        assert_eq!(picked("200").0, 0);
+        assert!(pick("3", &all, None).is_err());
+        assert_eq!(all[1].describe_among(&all), "NVIDIA H200 (vulkan, discrete), number 1");
+        assert_eq!(all[2].describe_among(&all), "llvmpipe (vulkan, software)");
+    }
+
+    #[test]
+    fn a_variable_that_hides_the_adapters_is_named() {
+        let hidden = Some("WGPU_BACKEND=\"gl\"");
+        let error = pick("gpu", &[], hidden).unwrap_err().to_string();
+        assert!(error.contains("WGPU_BACKEND=\"gl\"") && !error.contains("driver"), "{error}");
+        match pick("auto", &[], hidden).unwrap() {
+            Pick::Cpu(note) => {
+                assert!(note.contains("WGPU_BACKEND=\"gl\"") && note.ends_with("using the CPU"), "{note}")
+            }
+            Pick::Adapter(..) => panic!("there is none"),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Tables overlap (log-mel with ReLU is a row of four of them), so that a table names its cells and the grid holds every
 //! cell once. Read `Table::variations` first.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -142,6 +143,7 @@ impl Table {
 
 /// One training, with a row at each of its milestones and one at its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cell {
     /// Its folder within the study's: `deep-cqt-exp-seed2`.
     pub name: String,
@@ -161,6 +163,7 @@ impl Cell {
 
 /// Which cells a table shows, and after how many epochs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Listed {
     /// The table.
     pub table: Table,
@@ -172,6 +175,7 @@ pub struct Listed {
 
 /// All that a study trains: `grid.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Grid {
     /// The tables, in order.
     pub tables: Vec<Listed>,
@@ -281,6 +285,38 @@ impl Grid {
         })
     }
 
+    /// The number of its cells and a digest of their names and settings: `4-0f3a9c21b7d4e865`. It does not depend on
+    /// where the data are.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the settings cannot be written as JSON.
+    pub fn digest(&self) -> Result<String> {
+        let mut grid = self.clone();
+        grid.cells.iter_mut().for_each(|cell| cell.config.data.path = None);
+        let text = serde_json::to_string(&grid).map_err(|error| Error::Config(error.to_string()))?;
+        let digest = blake3::hash(text.as_bytes()).to_hex();
+        Ok(format!("{}-{}", self.cells.len(), &digest[..16]))
+    }
+
+    /// Refuses a grid other than the one whose [`Grid::digest`] is `expected`.
+    ///
+    /// # Errors
+    /// [`Error::Config`], with the number of trainings if it differs.
+    pub fn check_digest(&self, expected: &str) -> Result<()> {
+        let own = self.digest()?;
+        if own == expected {
+            return Ok(());
+        }
+        let count = expected.split('-').next().unwrap_or_default();
+        let differs = match count == self.cells.len().to_string() {
+            true => "its trainings have other settings".to_string(),
+            false => format!("it has {} trainings instead of {count}", self.cells.len()),
+        };
+        Err(Error::Config(format!(
+            "--grid {expected}: this is another study: {differs}; print the script again with --slurm"
+        )))
+    }
+
     /// Writes it into the study's folder.
     ///
     /// # Errors
@@ -296,7 +332,7 @@ impl Grid {
 
     /// Whether `folder` is that of a study.
     pub fn is_in(folder: &Path) -> bool {
-        folder.join(FILE).is_file()
+        folder.join(FILE).exists()
     }
 
     /// Reads the grid of the study in `folder`.
@@ -313,12 +349,24 @@ impl Grid {
         }
         let path = folder.join(FILE);
         let grid: Grid = files::read_json(&path)?;
+        let mut names = HashSet::new();
         for cell in &grid.cells {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
             if cell.name.starts_with('.') || cell.name.is_empty() || !cell.name.chars().all(plain) {
                 return Err(Error::data(&path, format!("{:?}: no name of a cell", cell.name)));
             }
+            if !names.insert(cell.name.as_str()) {
+                return Err(Error::data(&path, format!("the cell {} is in it twice", cell.name)));
+            }
             cell.config.check()?;
+        }
+        for (place, listed) in grid.tables.iter().enumerate() {
+            if grid.tables[..place].iter().any(|other| other.table == listed.table) {
+                return Err(Error::data(&path, format!("the table {} is in it twice", listed.table.title())));
+            }
+            if let Some(name) = listed.cells.iter().find(|name| !names.contains(name.as_str())) {
+                return Err(Error::data(&path, format!("{}: {name:?} is none of its cells", listed.table.title())));
+            }
         }
         Ok(grid)
     }
@@ -448,6 +496,19 @@ mod tests {
         assert_eq!(names, ["shallow-seed1", "deep-seed1", "shallow-blocks-seed1", "deep-blocks-seed1"]);
         let splits = grid.cells.iter().map(|cell| cell.config.data.split == split::Kind::Blocks);
         assert!(splits.eq([false, false, true, true]));
+    }
+
+    #[test]
+    fn a_digest_tells_studies_apart_and_not_where_their_data_are() {
+        let mut one = grid(&[Table::Replication], &[1, 2]);
+        let digest = one.digest().unwrap();
+        assert!(digest.starts_with("4-"), "{digest}");
+        one.cells[0].config.data.path = Some("/elsewhere".into());
+        one.check_digest(&digest).unwrap();
+        let refused = |grid: &Grid| grid.check_digest(&digest).unwrap_err().one_line();
+        assert!(refused(&grid(&[Table::Replication], &[1])).contains("2 trainings instead of 4"));
+        one.cells[3].config.epochs += 1;
+        assert!(refused(&one).contains("other settings"));
     }
 
     #[test]

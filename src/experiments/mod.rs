@@ -14,6 +14,7 @@ use crate::data::split::{self, Split};
 use crate::data::{Content, Corpus, Dataset};
 use crate::device::Device;
 use crate::error::Result;
+use crate::files::Lock;
 use crate::report;
 use crate::train::config::{Config, Data};
 use crate::train::fit::{Observer, Options, Trainer};
@@ -48,24 +49,28 @@ pub fn load(data: &Data, cache: &Cache, progress: Progress) -> Result<Loaded> {
     Ok(Loaded { dataset: split::split(corpus, &split, data.split, data.seed)?, skipped, notes })
 }
 
-/// Trains one net into `folder`, which is there and empty or holds the same run, unfinished; draws its curve and its
+/// Trains one net into the folder of `lock`, which is empty or holds the same run, unfinished; draws its curve and its
 /// confusion matrix.
 ///
-/// A run that comes to nothing before its first save leaves no folder.
+/// A run that is begun here and comes to nothing before its first save leaves no folder.
 ///
 /// # Errors
 /// Those of [`results::train`] and of the disk.
 pub fn train(
-    folder: &Path,
+    lock: Lock,
     config: &Config,
     dataset: &Dataset,
     device: (&Device, &str),
     how: (&Options, &Saves),
     observer: &mut dyn Observer,
 ) -> Result<Run> {
+    let begun = results::is_begun(lock.folder());
     let trained = Trainer::new(config, dataset, device.0)
-        .and_then(|trainer| train_ready(trainer, folder, config, dataset, device.1, how, observer));
-    trained.inspect_err(|_| results::discard(folder))
+        .and_then(|trainer| train_ready(trainer, lock.folder(), config, dataset, device.1, how, observer));
+    if trained.is_err() && !begun {
+        results::discard(lock);
+    }
+    trained
 }
 
 /// As [`train`], with a trainer at hand; what came to nothing is the caller's to discard.

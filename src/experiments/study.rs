@@ -3,7 +3,6 @@
 //! A study that was stopped, or killed, goes on where it was. Several processes, also on several machines that share the
 //! folder, may work on one study: each takes cells that nobody is at.
 
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use crate::data::cache::Cache;
 use crate::data::fingerprint::Fingerprint;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Lock};
 use crate::models::Architecture;
 use crate::report::{self, Section};
 use crate::train::config::{Config, Data};
@@ -126,10 +125,27 @@ impl Study {
             shelf.load(&[&cell.config.data], means.cache, watcher)?;
         }
         let study = Study { folder: files::run_folder(out, "reproduce")?, grid };
-        study.grid.write(&study.folder)?;
+        if !study.settle().inspect_err(|_| files::discard(&study.folder))? {
+            Study::check_free(Some(&study.folder))?;
+        }
         let cells = 0..study.grid.cells.len();
         study.train(cells, &mut shelf, means, watcher).inspect_err(|_| study.discard())?;
         Ok(study)
+    }
+
+    /// Writes the grid into the study's folder; false if there is one already.
+    fn settle(&self) -> Result<bool> {
+        loop {
+            if Grid::is_in(&self.folder) {
+                return Ok(false);
+            }
+            // others may begin the same study at the same moment
+            match Lock::take(&self.folder)? {
+                Some(_lock) if !Grid::is_in(&self.folder) => return self.grid.write(&self.folder).map(|()| true),
+                Some(_) => return Ok(false),
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
     }
 
     /// Refuses a folder for a new study that holds something.
@@ -139,9 +155,9 @@ impl Study {
     pub fn check_free(out: Option<&Path>) -> Result<()> {
         match out {
             Some(folder) if Grid::is_in(folder) => {
-                let folder = folder.display();
+                let (shown, folder) = (folder.display(), files::quoted(folder));
                 let message =
-                    format!("{folder}: holds a study already; go on with --resume {folder}, or name another --out");
+                    format!("{shown}: holds a study already; go on with --resume {folder}, or name another --out");
                 Err(Error::Config(message))
             }
             _ => files::check_free(out),
@@ -173,9 +189,8 @@ impl Study {
             free?;
             shelf.load(&[&cell.config.data], means.cache, watcher)?;
             std::fs::create_dir_all(folder).map_err(Error::io("cannot create", folder))?;
-            if !Grid::is_in(folder) {
-                grid.write(folder)?;
-            }
+            let study = Study { folder: folder.to_path_buf(), grid: grid.clone() };
+            study.settle().inspect_err(|_| files::discard(folder))?;
         }
         let study = Study::open(folder)?;
         if study.grid != grid {
@@ -232,7 +247,7 @@ impl Study {
         means: Means,
         watcher: &mut dyn Watcher,
     ) -> Result<()> {
-        let how = format!("genregrad reproduce --resume {}{}", self.folder.display(), means.again);
+        let how = format!("genregrad reproduce --resume {}{}", files::quoted(&self.folder), means.again);
         watcher.resumable(&how);
         let mut failed: Option<Error> = None;
         for number in numbers.clone() {
@@ -262,9 +277,9 @@ impl Study {
             let ahead = others.iter().sum::<f64>() / taken.len() as f64;
             let done = self.train_taken(&taken, ahead, shelf, means, watcher);
             let cells: Vec<&Cell> = taken.iter().map(|taken| taken.cell).collect();
-            drop(taken); // and with it the lock's file in each folder
-            if done.is_err() {
-                cells.iter().for_each(|cell| results::discard(&self.folder_of(cell)));
+            match done.is_err() {
+                true => taken.into_iter().for_each(|taken| results::discard(taken.lock)),
+                false => drop(taken), // and with it the lock's file in each folder
             }
             // What finished beside a cell that failed is kept too.
             let written = match done.is_err() && self.is_fresh() {
@@ -315,7 +330,7 @@ impl Study {
                 results::remove_state(&folder)?;
                 Claim::Finished
             }
-            false => Claim::Ours(Taken { number, cell, folder, _lock: lock }),
+            false => Claim::Ours(Taken { number, cell, lock }),
         })
     }
 
@@ -336,8 +351,8 @@ impl Study {
             let mut alike = self.grid.cells.iter().filter(|cell| cell.config.data == taken.cell.config.data);
             alike.try_for_each(|cell| results::check_data(&self.folder_of(cell), &data))?;
         }
-        if let [Taken { cell: Cell { method: Method::Mixtures, config, .. }, folder, .. }] = taken {
-            return mixtures(folder, config, dataset(&taken[0]));
+        if let [Taken { cell: Cell { method: Method::Mixtures, config, .. }, lock, .. }] = taken {
+            return mixtures(lock.folder(), config, dataset(&taken[0]));
         }
         let nets: Vec<_> = taken.iter().map(|taken| (&taken.cell.config, dataset(taken))).collect();
         let trainers = Trainer::several(&nets, means.device.0)?;
@@ -345,20 +360,29 @@ impl Study {
         let watcher = &*watcher;
         let done: Vec<Result<()>> = std::thread::scope(|scope| {
             let mut threads = Vec::new();
+            let mut here = None;
             for (taken, trainer) in taken.iter().zip(trainers) {
                 let ahead = Ahead { cell: taken.number + 1, cells, after: ahead / work(&taken.cell.config) };
                 let mut observer = watcher.training(taken.cell, ahead);
-                let (folder, config, dataset) = (&taken.folder, &taken.cell.config, dataset(taken));
-                threads.push(scope.spawn(move || {
+                let (folder, config, dataset) = (taken.lock.folder(), &taken.cell.config, dataset(taken));
+                let train = move || {
                     let how = (&Options::default(), means.saves);
                     super::train_ready(trainer, folder, config, dataset, means.device.1, how, observer.as_mut())
                         .map(drop)
-                }));
+                };
+                // The first net trains on this thread: one net needs no other, and the pool may be this thread.
+                if here.is_none() {
+                    here = Some(train);
+                    continue;
+                }
+                let refused = |error| Error::Device(format!("no thread for another net ({error}); use --at-once 1"));
+                threads.push(std::thread::Builder::new().spawn_scoped(scope, train).map_err(refused));
             }
-            let joined = |thread: std::thread::ScopedJoinHandle<_>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let first = here.map_or(Ok(()), |train| train());
+            let joined = |thread: Result<std::thread::ScopedJoinHandle<_>>| {
+                thread?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             };
-            threads.into_iter().map(joined).collect()
+            std::iter::once(first).chain(threads.into_iter().map(joined)).collect()
         });
         // Of several errors a person should know that of the disk or the device first, then a training's own.
         let mut errors: Vec<Error> = done.into_iter().filter_map(Result::err).collect();
@@ -451,8 +475,7 @@ enum Claim<'s> {
 struct Taken<'s> {
     number: usize,
     cell: &'s Cell,
-    folder: PathBuf,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// Whether `error` is of one cell alone: its data are none, or its training went wrong. Others may do better then; the
@@ -482,29 +505,4 @@ fn work(config: &Config) -> f64 {
     let step = if config.model == Architecture::Deep { 4.0 } else { 1.0 };
     let segments = if config.data.augment { 63.0 } else { 15.0 };
     f64::from(config.epochs) * step * segments
-}
-
-/// A cell's folder is this process's alone; the system takes the lock back from one that is killed.
-struct Lock {
-    path: PathBuf,
-    _file: File,
-}
-
-impl Lock {
-    /// None if another process has it.
-    fn take(folder: &Path) -> Result<Option<Lock>> {
-        let path = folder.join("lock");
-        let file = File::create(&path).map_err(Error::io("cannot write", &path))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => Ok(None),
-            // A file system without locks: whoever shares the folder takes care.
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(Lock { path, _file: file })),
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
 }

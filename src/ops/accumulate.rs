@@ -1,17 +1,18 @@
 //! Running sum of a scalar over the steps, kept on the device: `total += x`. The host resets and reads it once an epoch.
 
-use super::expect;
+use super::common::expect_shapes;
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records `total += x` and gives `total`, a new state of shape `[1]`.
 ///
 /// # Errors
-/// [`crate::error::Error::Shape`] if `x` is not `[1]`.
+/// [`crate::error::Error::Shape`] if `x` is not `[1]`, or if a state or a parameter of this name exists.
 pub fn accumulate(tape: &mut Tape, name: &str, x: Var) -> Result<Var> {
-    let total = tape.state(name, [1]);
+    let total = tape.state(name, [1])?;
     tape.update(Accumulate, &[x], &[total])?;
     Ok(total)
 }
@@ -25,7 +26,7 @@ impl Op for Accumulate {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("x", [1].into())])?;
+        expect_shapes(self.name(), inputs, &[("x", [1].into())])?;
         Ok(vec![[1].into()])
     }
 
@@ -57,7 +58,7 @@ mod tests {
     #[test]
     fn by_hand() {
         let mut total = [40.0];
-        Accumulate.cpu(&[&[2.0]], &mut [&mut total], &Step::new(1, 0, 0.0, (0.9, 0.999)));
+        Accumulate.cpu(&[&[2.0]], &mut [&mut total], &Step::new(1, 0, 0.0));
         assert_eq!(total, [42.0]);
     }
 }

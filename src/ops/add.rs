@@ -5,10 +5,11 @@
 
 use rayon::prelude::*;
 
-use super::{CHUNK, expect};
+use super::common::{ELEMENTS_PER_TASK, expect_shapes};
+use crate::dispatch::Dispatch;
 use crate::error::Result;
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records `a + b`.
@@ -21,7 +22,7 @@ pub fn add(tape: &mut Tape, a: Var, b: Var) -> Result<Var> {
 }
 
 #[derive(Debug)]
-pub(super) struct Add {
+pub(crate) struct Add {
     shape: Shape,
 }
 
@@ -31,7 +32,7 @@ impl Op for Add {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("a", self.shape.clone()), ("b", self.shape.clone())])?;
+        expect_shapes(self.name(), inputs, &[("a", self.shape.clone()), ("b", self.shape.clone())])?;
         Ok(vec![self.shape.clone()])
     }
 
@@ -42,8 +43,8 @@ impl Op for Add {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        let inputs = read[0].par_chunks(CHUNK).zip(read[1].par_chunks(CHUNK));
-        write[0].par_chunks_mut(CHUNK).zip(inputs).for_each(|(y, (a, b))| {
+        let inputs = read[0].par_chunks(ELEMENTS_PER_TASK).zip(read[1].par_chunks(ELEMENTS_PER_TASK));
+        write[0].par_chunks_mut(ELEMENTS_PER_TASK).zip(inputs).for_each(|(y, (a, b))| {
             for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
                 *y = a + b;
             }
@@ -69,7 +70,7 @@ mod tests {
     #[test]
     fn by_hand() {
         let mut y = [f32::NAN; 2];
-        let step = Step::new(1, 0, 0.0, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.0);
         Add { shape: [2].into() }.cpu(&[&[1.0, 2.0], &[10.0, -2.0]], &mut [&mut y], &step);
         assert_eq!(y, [11.0, 0.0]);
     }

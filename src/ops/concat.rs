@@ -6,10 +6,11 @@
 //! # Gradient
 //! The columns of `dL/dy` that belong to each.
 
-use super::{expect, once};
+use super::common::{expect_shapes, no_second_gradient};
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records the columns of `a`, then those of `b`.
@@ -42,7 +43,7 @@ impl Op for Concat {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("a", [self.n, self.a].into()), ("b", [self.n, self.b].into())])?;
+        expect_shapes(self.name(), inputs, &[("a", [self.n, self.a].into()), ("b", [self.n, self.b].into())])?;
         Ok(vec![self.output()])
     }
 
@@ -94,7 +95,7 @@ impl Op for GradInput {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("grad_output", self.concat.output())])?;
+        expect_shapes(self.name(), inputs, &[("grad_output", self.concat.output())])?;
         Ok(vec![[self.concat.n, self.cols].into()])
     }
 
@@ -113,7 +114,7 @@ impl Op for GradInput {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn by_hand() {
         let op = Concat { n: 2, a: 1, b: 2 };
-        let step = Step::new(1, 0, 0.0, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.0);
         let mut y = [f32::NAN; 6];
         op.cpu(&[&[1.0, 2.0], &[3.0, 4.0, 5.0, 6.0]], &mut [&mut y], &step);
         assert_eq!(y, [1.0, 3.0, 4.0, 2.0, 5.0, 6.0]);

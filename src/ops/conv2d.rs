@@ -18,25 +18,19 @@
 //! ```
 //!
 //! # CPU
-//! Images run in parallel; within one, all three sums are calls of `kernels::correlate`, which keeps sixteen
-//! channels times up to ten shifts in registers. No columns are unfolded: an image is only widened by its side padding.
-//! Behind a pool most of `grad_output` is zero; then `grad_weight` sums the products of the rest alone.
+//! All three are matrix products, image by image, on *columns* (im2col): `columns[(c, r, s), (i, j)] = x[c, i + r - top, j + s -
+//! left]`, so that `y = weight columns` and `grad_weight = sum_n grad_output columns^T`. The gradient of the input is itself a
+//! convolution: of `grad_output`, with the weight rotated by 180° and its channels swapped. Images run in parallel.
 
 use rayon::prelude::*;
 
-use super::conv_tiled::{self, WeightGradient};
-use super::kernels::{LANES, Runs, SHIFTS, VECTOR, add_rows, correlate, max_shifts};
-use super::{expect, once, scratch};
+use super::common::{expect_shapes, no_second_gradient};
+use super::matmul::{Mat, gemm};
+use crate::dispatch::{Bind, Dispatch};
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Bind, Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
-
-/// `grad_weight` goes from non-zero to non-zero if fewer than one in so many elements of `grad_output` are not zero.
-const SPARSE: usize = 12;
-
-/// Output rows whose products one register sums before the sums are added: short sums round less.
-const ROWS: usize = 8;
 
 /// What surrounds the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,24 +62,24 @@ pub fn conv2d(tape: &mut Tape, input: Var, weight: Var, bias: Option<Var>, paddi
 
 /// Sizes of a convolution.
 #[derive(Clone, Debug)]
-pub(super) struct Conv2d {
-    pub(super) n: usize,
-    pub(super) c_in: usize,
-    pub(super) h: usize,
-    pub(super) w: usize,
-    pub(super) c_out: usize,
-    pub(super) k_h: usize,
-    pub(super) k_w: usize,
-    pub(super) padding: Padding,
-    pub(super) bias: bool,
+pub(crate) struct Conv2d {
+    pub(crate) n: usize,
+    pub(crate) c_in: usize,
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+    pub(crate) c_out: usize,
+    pub(crate) k_h: usize,
+    pub(crate) k_w: usize,
+    pub(crate) padding: Padding,
+    pub(crate) bias: bool,
 }
 
 impl Conv2d {
-    pub(super) fn input(&self) -> (&'static str, Shape) {
+    pub(crate) fn input(&self) -> (&'static str, Shape) {
         ("input", [self.n, self.c_in, self.h, self.w].into())
     }
 
-    pub(super) fn weight(&self) -> (&'static str, Shape) {
+    pub(crate) fn weight(&self) -> (&'static str, Shape) {
         ("weight", [self.c_out, self.c_in, self.k_h, self.k_w].into())
     }
 
@@ -95,7 +89,7 @@ impl Conv2d {
     }
 
     /// Height and width of the output.
-    pub(super) fn out(&self) -> (usize, usize) {
+    pub(crate) fn out(&self) -> (usize, usize) {
         match self.padding {
             Padding::Valid => (self.h + 1 - self.k_h, self.w + 1 - self.k_w),
             Padding::Same => (self.h, self.w),
@@ -103,7 +97,7 @@ impl Conv2d {
     }
 
     /// Zeros above and to the left of the input.
-    pub(super) fn pad(&self) -> (usize, usize) {
+    pub(crate) fn pad(&self) -> (usize, usize) {
         match self.padding {
             Padding::Valid => (0, 0),
             Padding::Same => ((self.k_h - 1) / 2, (self.k_w - 1) / 2),
@@ -111,12 +105,12 @@ impl Conv2d {
     }
 
     /// Taps of one output channel.
-    pub(super) fn taps(&self) -> usize {
+    pub(crate) fn taps(&self) -> usize {
         self.c_in * self.k_h * self.k_w
     }
 
     /// Multiplications and additions of the equation.
-    pub(super) fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         let (h, w) = self.out();
         2 * (self.n * self.c_out * h * w * self.taps()) as u64
     }
@@ -137,12 +131,6 @@ impl Conv2d {
         let sizes = [self.n, self.c_in, self.h, self.w, self.c_out, self.k_h, self.k_w, top, left, h_out, w_out];
         let constants = names.into_iter().zip(sizes.map(|size| size as f64)).collect();
         Dispatch::linear(shader!("conv2d.wgsl"), entry, constants, threads)
-    }
-
-    /// How the gradients of weight and bias are cut for the GPU.
-    fn tiled_gradient(&self) -> WeightGradient {
-        let (h, w) = self.out();
-        WeightGradient::new(self, h * w, vec![])
     }
 
     /// Calls `f(output index, weight index, input index)` for every product of the equation, naively.
@@ -174,219 +162,18 @@ impl Conv2d {
             }
         }
     }
-
-    /// The forward pass as a correlation.
-    pub(super) fn forward(&self) -> Correlation {
-        let ((top, left), (h_out, w_out)) = (self.pad(), self.out());
-        let Self { c_in, h, w, c_out, k_h, k_w, .. } = *self;
-        Correlation { c_in, h, w, c_out, k_h, k_w, top, left, h_out, w_out }
-    }
-
-    /// The input gradient: the output's gradient correlated with the weight, turned by half a turn, channels swapped.
-    pub(super) fn transposed(&self) -> Correlation {
-        let ((top, left), (h, w)) = (self.pad(), self.out());
-        Correlation {
-            c_in: self.c_out,
-            h,
-            w,
-            c_out: self.c_in,
-            k_h: self.k_h,
-            k_w: self.k_w,
-            top: self.k_h - 1 - top,
-            left: self.k_w - 1 - left,
-            h_out: self.h,
-            w_out: self.w,
-        }
-    }
 }
 
-/// Sizes of one correlation of an image `[c_in, h, w]` to `[c_out, h_out, w_out]`.
-#[derive(Clone, Copy)]
-pub(super) struct Correlation {
-    pub(super) c_in: usize,
-    pub(super) h: usize,
-    pub(super) w: usize,
-    pub(super) c_out: usize,
-    pub(super) k_h: usize,
-    pub(super) k_w: usize,
-    pub(super) top: usize,
-    pub(super) left: usize,
-    pub(super) h_out: usize,
-    pub(super) w_out: usize,
-}
-
-impl Correlation {
-    pub(super) fn taps(&self) -> usize {
-        self.c_in * self.k_h * self.k_w
-    }
-
-    /// Blocks of output channels.
-    pub(super) fn blocks(&self) -> usize {
-        self.c_out.div_ceil(LANES)
-    }
-
-    /// Width of an image row with its padding.
-    fn wide(&self) -> usize {
-        self.w_out + self.k_w - 1
-    }
-
-    /// Floats of an image with its side padding, and a vector that the last row may be read beyond by.
-    pub(super) fn widened_len(&self) -> usize {
-        self.c_in * self.h * self.wide() + VECTOR
-    }
-
-    /// Copies an image between `left` zeros and as many as the last tap needs after.
-    pub(super) fn widen(&self, image: &[f32], widened: &mut [f32]) {
-        for (row, out) in image.chunks_exact(self.w).zip(widened.chunks_exact_mut(self.wide())) {
-            out[..self.left].fill(0.0);
-            out[self.left..self.left + self.w].copy_from_slice(row);
-            out[self.left + self.w..].fill(0.0);
+/// Writes the columns `[c, k_h, k_w, h_out, w_out]` of one image `[c, h, w]`, with `pad` zeros above and to the left.
+fn im2col(image: &[f32], [h, w]: [usize; 2], kernel: [usize; 2], pad: (usize, usize), out: [usize; 2], to: &mut [f32]) {
+    let ([k_h, k_w], [h_out, w_out]) = (kernel, out);
+    for (row, to) in to.chunks_exact_mut(h_out * w_out).enumerate() {
+        let (c, r, s) = (row / (k_h * k_w), row / k_w % k_h, row % k_w);
+        for (index, x) in to.iter_mut().enumerate() {
+            let (i, j) = (index / w_out + r, index % w_out + s);
+            let inside = (pad.0..pad.0 + h).contains(&i) && (pad.1..pad.1 + w).contains(&j);
+            *x = if inside { image[(c * h + i - pad.0) * w + j - pad.1] } else { 0.0 };
         }
-        widened[self.c_in * self.h * self.wide()..].fill(0.0);
-    }
-
-    /// Weights as the kernel reads them, `[blocks, taps, LANES]`: `weight_of(channel, tap)`, zero beyond the last channel.
-    pub(super) fn pack(&self, packed: &mut [[f32; LANES]], weight_of: impl Fn(usize, usize) -> f32) {
-        for (row, lanes) in packed.iter_mut().enumerate() {
-            let (block, tap) = (row / self.taps(), row % self.taps());
-            for (lane, out) in lanes.iter_mut().enumerate() {
-                let channel = block * LANES + lane;
-                *out = if channel < self.c_out { weight_of(channel, tap) } else { 0.0 };
-            }
-        }
-    }
-
-    /// Correlates every image with the packed weights, in parallel; `bias` is added if there is one.
-    fn run(&self, images: &[f32], weight_of: impl Fn(usize, usize) -> f32, bias: Option<&[f32]>, out: &mut [f32]) {
-        scratch::with(self.blocks() * self.taps() * LANES, |packed| {
-            let packed = packed.as_chunks_mut::<LANES>().0;
-            self.pack(packed, weight_of);
-            let images = images.par_chunks(self.c_in * self.h * self.w);
-            out.par_chunks_mut(self.c_out * self.h_out * self.w_out).zip(images).for_each(|(out, image)| {
-                scratch::with(self.widened_len(), |widened| {
-                    self.widen(image, widened);
-                    for (block, weight) in packed.chunks_exact(self.taps()).enumerate() {
-                        self.image(block * LANES, weight, widened, bias, out);
-                    }
-                });
-            });
-        });
-    }
-
-    /// The output channels `first ..` of one image.
-    fn image(&self, first: usize, weight: &[[f32; LANES]], widened: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
-        let (h_out, w_out) = (self.h_out, self.w_out);
-        scratch::with(w_out * LANES, |row| {
-            let row = row.as_chunks_mut::<LANES>().0;
-            for i in 0..h_out {
-                self.row(i, weight, widened, row);
-                for lane in 0..LANES.min(self.c_out - first) {
-                    let bias = bias.map_or(0.0, |bias| bias[first + lane]);
-                    let out = &mut out[((first + lane) * h_out + i) * w_out..][..w_out];
-                    for (out, sums) in out.iter_mut().zip(&*row) {
-                        *out = sums[lane] + bias;
-                    }
-                }
-            }
-        });
-    }
-
-    /// Row `i` of sixteen output channels, without bias, from its first column on: as many as `row` has.
-    pub(super) fn row(&self, i: usize, weight: &[[f32; LANES]], widened: &[f32], row: &mut [[f32; LANES]]) {
-        let Self { k_h, k_w, top, .. } = *self;
-        let wide = self.wide();
-        // Kernel rows that lie on the image: the others meet only padding.
-        let (from, to) = (top.saturating_sub(i), k_h.min((self.h + top).saturating_sub(i)));
-        if from >= to {
-            return row.fill([0.0; LANES]);
-        }
-        let (weight, image) = (&weight[from * k_w..], &widened[(i + from - top) * wide..]);
-        let input = (self.h * wide, wide);
-        let runs = Runs { outer: self.c_in, inner: to - from, len: k_w, weight: (k_h * k_w, k_w), input };
-        for (number, out) in row.chunks_mut(max_shifts()).enumerate() {
-            let sums = correlate(weight, &image[number * max_shifts()..], runs, out.len());
-            out.copy_from_slice(&sums[..out.len()]);
-        }
-    }
-
-    /// One image's share of the weight's gradient, `[c_out, taps]`: every element is written.
-    fn grad_weight(&self, image: &[f32], grad: &[f32], out: &mut [f32]) {
-        scratch::with(self.widened_len(), |widened| {
-            self.widen(image, widened);
-            let zeros = grad.iter().filter(|&&g| g == 0.0).count();
-            if (grad.len() - zeros) * SPARSE < grad.len() {
-                self.grad_weight_sparse(widened, grad, out);
-            } else {
-                self.grad_weight_dense(widened, grad, out);
-            }
-        });
-    }
-
-    /// Shifts run along a kernel row, products along the output rows.
-    fn grad_weight_dense(&self, widened: &[f32], grad: &[f32], out: &mut [f32]) {
-        let Self { k_h, k_w, top, h_out, w_out, .. } = *self;
-        let (wide, plane) = (self.wide(), h_out * w_out);
-        let tile = k_w.div_ceil(k_w.div_ceil(max_shifts())); // tiles of a row as even as they can be
-        scratch::with(plane * LANES, |packed| {
-            let packed = packed.as_chunks_mut::<LANES>().0;
-            for first in (0..self.c_out).step_by(LANES) {
-                let channels = LANES.min(self.c_out - first);
-                for (pixel, lanes) in packed.iter_mut().enumerate() {
-                    for (lane, out) in lanes.iter_mut().enumerate() {
-                        *out = if lane < channels { grad[(first + lane) * plane + pixel] } else { 0.0 };
-                    }
-                }
-                for (c, r) in (0..self.c_in * k_h).map(|row| (row / k_h, row % k_h)) {
-                    // Output rows under which this kernel row lies on the image.
-                    let (from, to) = (top.saturating_sub(r), h_out.min((self.h + top).saturating_sub(r)));
-                    for s in (0..k_w).step_by(tile) {
-                        let shifts = tile.min(k_w - s);
-                        let mut total = [[0.0; LANES]; SHIFTS];
-                        for first_row in (from..to).step_by(ROWS) {
-                            let inner = ROWS.min(to - first_row);
-                            let runs = Runs { outer: 1, inner, len: w_out, weight: (0, w_out), input: (0, wide) };
-                            let start = (c * self.h + first_row + r - top) * wide + s;
-                            let sums = correlate(&packed[first_row * w_out..], &widened[start..], runs, shifts);
-                            for (total, sum) in total.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
-                                *total += sum;
-                            }
-                        }
-                        for lane in 0..channels {
-                            let start = (first + lane) * self.taps() + (c * k_h + r) * k_w + s;
-                            for (out, total) in out[start..start + shifts].iter_mut().zip(&total) {
-                                *out = total[lane];
-                            }
-                        }
-                    }
-                }
-            }
-        });
-    }
-
-    /// One multiple of an input row is added for every kernel row and every element of `grad` that is not zero. Rows of
-    /// sums are as long as whole vectors; what the last vector gathers beyond the kernel is dropped in the end.
-    fn grad_weight_sparse(&self, widened: &[f32], grad: &[f32], out: &mut [f32]) {
-        let Self { k_h, k_w, top, h_out, w_out, .. } = *self;
-        let (wide, vectors) = (self.wide(), k_w.div_ceil(VECTOR));
-        scratch::with(self.c_in * k_h * vectors * VECTOR, |sums| {
-            for (out, grad) in out.chunks_exact_mut(self.taps()).zip(grad.chunks_exact(h_out * w_out)) {
-                sums.fill(0.0);
-                for (i, grad) in grad.chunks_exact(w_out).enumerate() {
-                    let (from, to) = (top.saturating_sub(i), k_h.min((self.h + top).saturating_sub(i)));
-                    for (j, &g) in grad.iter().enumerate().filter(|(_, g)| **g != 0.0) {
-                        for c in 0..self.c_in {
-                            let rows = c * k_h + from..c * k_h + to.max(from);
-                            let sums = &mut sums.as_chunks_mut::<VECTOR>().0[rows.start * vectors..rows.end * vectors];
-                            let input = &widened[(c * self.h + (i + from).saturating_sub(top)) * wide + j..];
-                            add_rows(g, input, wide, sums, vectors);
-                        }
-                    }
-                }
-                for (out, sums) in out.chunks_exact_mut(k_w).zip(sums.chunks_exact(vectors * VECTOR)) {
-                    out.copy_from_slice(&sums[..k_w]);
-                }
-            }
-        });
     }
 }
 
@@ -400,7 +187,7 @@ impl Op for Conv2d {
         if self.bias {
             expected.push(("bias", [self.c_out].into()));
         }
-        expect(self.name(), inputs, &expected)?;
+        expect_shapes(self.name(), inputs, &expected)?;
         Ok(vec![self.grad_output().1])
     }
 
@@ -413,17 +200,21 @@ impl Op for Conv2d {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        let taps = self.taps();
-        let bias = self.bias.then(|| read[2]);
-        self.forward().run(read[0], |channel, tap| read[1][channel * taps + tap], bias, write[0]);
+        let ((h_out, w_out), taps) = (self.out(), self.taps());
+        let images = read[0].par_chunks(self.c_in * self.h * self.w);
+        write[0].par_chunks_mut(self.c_out * h_out * w_out).zip(images).for_each(|(y, image)| {
+            let mut columns = vec![0.0; taps * h_out * w_out];
+            im2col(image, [self.h, self.w], [self.k_h, self.k_w], self.pad(), [h_out, w_out], &mut columns);
+            gemm(Mat::new(read[1], self.c_out, taps), Mat::new(&columns, taps, h_out * w_out), y, h_out * w_out);
+            if self.bias {
+                for (y, bias) in y.chunks_exact_mut(h_out * w_out).zip(read[2]) {
+                    y.iter_mut().for_each(|y| *y += bias);
+                }
+            }
+        });
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        let tiled = conv_tiled::correlation(self.entry(), &self.forward(), self.n, (1, 1), vec![]);
-        tiled.map_or_else(|| self.gpu_naive(), |dispatch| vec![dispatch.binding(self.binds())])
-    }
-
-    fn gpu_naive(&self) -> Vec<Dispatch> {
         vec![self.dispatch(self.entry(), self.grad_output().1.len()).binding(self.binds())]
     }
 
@@ -442,7 +233,7 @@ impl Op for Conv2d {
 }
 
 #[derive(Debug)]
-pub(super) struct GradInput(pub(super) Conv2d);
+pub(crate) struct GradInput(pub(crate) Conv2d);
 
 impl Op for GradInput {
     fn name(&self) -> &'static str {
@@ -450,7 +241,7 @@ impl Op for GradInput {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[self.0.grad_output(), self.0.weight()])?;
+        expect_shapes(self.name(), inputs, &[self.0.grad_output(), self.0.weight()])?;
         Ok(vec![self.0.input().1])
     }
 
@@ -460,19 +251,24 @@ impl Op for GradInput {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        let (taps, kernel) = (self.0.taps(), self.0.k_h * self.0.k_w);
-        // Tap (o, r', s') of input channel c is tap (c, k_h - 1 - r', k_w - 1 - s') of output channel o.
-        let turned = |c: usize, tap: usize| read[1][tap / kernel * taps + c * kernel + kernel - 1 - tap % kernel];
-        self.0.transposed().run(read[0], turned, None, write[0]);
+        let Conv2d { c_in, h, w, c_out, k_h, k_w, .. } = self.0;
+        let ((h_out, w_out), (top, left), kernel) = (self.0.out(), self.0.pad(), k_h * k_w);
+        // Tap (o, r, s) of input channel c is tap (c, k_h - 1 - r, k_w - 1 - s) of output channel o.
+        let mut rotated = vec![0.0; c_in * c_out * kernel];
+        for (index, tap) in rotated.iter_mut().enumerate() {
+            let (c, o, tap_at) = (index / (c_out * kernel), index / kernel % c_out, index % kernel);
+            *tap = read[1][(o * c_in + c) * kernel + kernel - 1 - tap_at];
+        }
+        let grads = read[0].par_chunks(c_out * h_out * w_out);
+        write[0].par_chunks_mut(c_in * h * w).zip(grads).for_each(|(dx, grad)| {
+            let mut columns = vec![0.0; c_out * kernel * h * w];
+            let pad = (k_h - 1 - top, k_w - 1 - left);
+            im2col(grad, [h_out, w_out], [k_h, k_w], pad, [h, w], &mut columns);
+            gemm(Mat::new(&rotated, c_in, c_out * kernel), Mat::new(&columns, c_out * kernel, h * w), dx, h * w);
+        });
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        let turned = vec![("turned", 1.0)];
-        let tiled = conv_tiled::correlation("forward", &self.0.transposed(), self.0.n, (1, 1), turned);
-        tiled.map_or_else(|| self.gpu_naive(), |dispatch| vec![dispatch])
-    }
-
-    fn gpu_naive(&self) -> Vec<Dispatch> {
         vec![self.0.dispatch("grad_input", self.0.input().1.len())]
     }
 
@@ -481,12 +277,12 @@ impl Op for GradInput {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 
 #[derive(Debug)]
-pub(super) struct GradWeight(pub(super) Conv2d);
+pub(crate) struct GradWeight(pub(crate) Conv2d);
 
 impl Op for GradWeight {
     fn name(&self) -> &'static str {
@@ -494,7 +290,7 @@ impl Op for GradWeight {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[self.0.grad_output(), self.0.input()])?;
+        expect_shapes(self.name(), inputs, &[self.0.grad_output(), self.0.input()])?;
         Ok(vec![self.0.weight().1])
     }
 
@@ -504,37 +300,24 @@ impl Op for GradWeight {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        let conv = self.0.forward();
-        let len = conv.c_out * conv.taps();
-        // Every image sums into an array of its own; then the images are added in order: no race, one order.
-        scratch::with(self.0.n * len, |partial| {
-            let grads = read[0].par_chunks(conv.c_out * conv.h_out * conv.w_out);
-            let images = grads.zip(read[1].par_chunks(conv.c_in * conv.h * conv.w));
-            partial.par_chunks_mut(len).zip(images).for_each(|(partial, (grad, image))| {
-                conv.grad_weight(image, grad, partial);
-            });
-            let chunk = 1024;
-            write[0].par_chunks_mut(chunk).enumerate().for_each(|(block, out)| {
-                out.fill(0.0);
-                for image in partial.chunks_exact(len) {
-                    for (out, x) in out.iter_mut().zip(&image[block * chunk..]) {
-                        *out += x;
-                    }
-                }
-            });
+        let Conv2d { n, c_in, h, w, c_out, k_h, k_w, .. } = self.0;
+        let ((h_out, w_out), taps) = (self.0.out(), self.0.taps());
+        // Every image has an array of its own. The arrays are then added in order: no race, and always the same sum.
+        let mut partial = vec![0.0; n * c_out * taps];
+        let images = read[0].par_chunks(c_out * h_out * w_out).zip(read[1].par_chunks(c_in * h * w));
+        partial.par_chunks_mut(c_out * taps).zip(images).for_each(|(partial, (grad, image))| {
+            let mut columns = vec![0.0; taps * h_out * w_out];
+            im2col(image, [h, w], [k_h, k_w], self.0.pad(), [h_out, w_out], &mut columns);
+            let columns = Mat::new(&columns, taps, h_out * w_out).t();
+            gemm(Mat::new(grad, c_out, h_out * w_out), columns, partial, taps);
         });
+        for (index, dw) in write[0].iter_mut().enumerate() {
+            *dw = partial.iter().skip(index).step_by(c_out * taps).sum();
+        }
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        self.0.tiled_gradient().weight("places", &[Bind::Read(1), Bind::Read(0)], 0).into()
-    }
-
-    fn gpu_naive(&self) -> Vec<Dispatch> {
         vec![self.0.dispatch("grad_weight", self.0.weight().1.len())]
-    }
-
-    fn scratch(&self) -> Vec<usize> {
-        vec![self.0.tiled_gradient().scratch()]
     }
 
     fn flops(&self) -> u64 {
@@ -542,12 +325,12 @@ impl Op for GradWeight {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 
 #[derive(Debug)]
-pub(super) struct GradBias(pub(super) Conv2d);
+pub(crate) struct GradBias(pub(crate) Conv2d);
 
 impl GradBias {
     /// Elements of one plane of the output.
@@ -562,7 +345,7 @@ impl Op for GradBias {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[self.0.grad_output()])?;
+        expect_shapes(self.name(), inputs, &[self.0.grad_output()])?;
         Ok(vec![[self.0.c_out].into()])
     }
 
@@ -582,15 +365,11 @@ impl Op for GradBias {
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
-        vec![self.0.tiled_gradient().bias("bias_places", &[Bind::Read(0)], 0)]
-    }
-
-    fn gpu_naive(&self) -> Vec<Dispatch> {
         vec![self.0.dispatch("grad_bias", self.0.c_out)]
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 
@@ -599,7 +378,7 @@ mod tests {
     use super::*;
 
     fn step() -> Step {
-        Step::new(1, 0, 0.0, (0.9, 0.999))
+        Step::new(1, 0, 0.0)
     }
 
     #[test]
@@ -633,7 +412,7 @@ mod tests {
     #[test]
     fn a_wrong_number_of_channels_is_refused() {
         let mut tape = Tape::new();
-        let (x, weight) = (tape.input("x", [15, 1, 80, 80]), tape.param("w", [32, 16, 3, 3]));
+        let (x, weight) = (tape.input("x", [15, 1, 80, 80]), tape.param("w", [32, 16, 3, 3]).unwrap());
         let error = conv2d(&mut tape, x, weight, None, Padding::Same).unwrap_err().to_string();
         assert_eq!(error, "conv2d: expected weight [32, 1, 3, 3], got [32, 16, 3, 3]");
     }

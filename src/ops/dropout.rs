@@ -9,42 +9,48 @@
 //! # Source
 //! Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting" (inverted form).
 
+use std::any::Any;
+
 use rayon::prelude::*;
 
-use super::kernels::simd::{self, Kernel, Vector};
-use super::{CHUNK, expect};
+use super::common::{ELEMENTS_PER_TASK, expect_shapes};
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::rng;
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
-/// Records dropout with probability `p` in `[0, 1)`. `node` tells several dropouts of one net apart.
+/// Records dropout with probability `p` in `[0, 1)`. The dropouts of one tape are numbered, so that their masks differ.
 ///
 /// # Errors
 /// [`Error::Config`] for another `p`.
-pub fn dropout(tape: &mut Tape, input: Var, p: f64, node: u32) -> Result<Var> {
+pub fn dropout(tape: &mut Tape, input: Var, p: f64) -> Result<Var> {
     if !(0.0..1.0).contains(&p) {
         return Err(Error::Config(format!("dropout: expected a probability from 0 up to but not 1, got {p}")));
     }
     let shape = tape.shape(input).clone();
+    let numbers =
+        tape.nodes().iter().filter_map(|node| Some((node.op.as_ref() as &dyn Any).downcast_ref::<Dropout>()?.node));
+    let node = numbers.max().map_or(0, |last| last + 1);
     tape.one(Dropout { shape, p, node }, &[input])
 }
 
 #[derive(Clone, Debug)]
-struct Dropout {
+pub(crate) struct Dropout {
     shape: Shape,
     p: f64,
-    node: u32,
+    /// Its number among the dropouts of the tape, from 0. The gradient's has the number of its forward node.
+    pub node: u32,
 }
 
 impl Dropout {
     /// An element is kept if its 32 random bits are at least this.
-    fn threshold(&self) -> u32 {
+    pub fn threshold(&self) -> u32 {
         (self.p * 4_294_967_296.0) as u32
     }
 
-    fn scale(&self) -> f32 {
+    pub fn scale(&self) -> f32 {
         (1.0 / (1.0 - self.p)) as f32
     }
 
@@ -59,7 +65,7 @@ impl Op for Dropout {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("input", self.shape.clone())])?;
+        expect_shapes(self.name(), inputs, &[("input", self.shape.clone())])?;
         Ok(vec![self.shape.clone()])
     }
 
@@ -70,11 +76,11 @@ impl Op for Dropout {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], step: &Step) {
-        let prefix = rng::prefix(step.seed, step.step, self.node);
-        let chunks = write[0].par_chunks_mut(CHUNK).zip(read[0].par_chunks(CHUNK)).enumerate();
+        let chunks = write[0].par_chunks_mut(ELEMENTS_PER_TASK).zip(read[0].par_chunks(ELEMENTS_PER_TASK)).enumerate();
         chunks.for_each(|(chunk, (y, x))| {
-            let first = prefix.wrapping_add((chunk * CHUNK) as u32);
-            simd::run(Drop { first, threshold: self.threshold(), scale: self.scale(), x, y });
+            for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
+                *y = if self.keeps(step, chunk * ELEMENTS_PER_TASK + i) { x * self.scale() } else { 0.0 };
+            }
         });
     }
 
@@ -94,25 +100,6 @@ impl Op for Dropout {
     }
 }
 
-/// One chunk. The loop needs no vectors of ours: the compiler makes its own of the instructions that it is given.
-struct Drop<'a> {
-    /// What the chunk's element 0 hashes; element i hashes `first + i`.
-    first: u32,
-    threshold: u32,
-    scale: f32,
-    x: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl Kernel for Drop<'_> {
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        for (i, (y, &x)) in (0u32..).zip(self.y.iter_mut().zip(self.x)) {
-            *y = if rng::pcg(self.first.wrapping_add(i)) >= self.threshold { x * self.scale } else { 0.0 };
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,7 +107,7 @@ mod tests {
     fn apply(p: f64, seed: u32, number: u32) -> Vec<f32> {
         let len = 50_000;
         let mut y = vec![f32::NAN; len];
-        let step = Step::new(number, seed, 0.0, (0.9, 0.999));
+        let step = Step::new(number, seed, 0.0);
         Dropout { shape: [len].into(), p, node: 1 }.cpu(&[&vec![1.0; len]], &mut [&mut y], &step);
         y
     }
@@ -145,6 +132,6 @@ mod tests {
     fn probability_one_is_refused() {
         let mut tape = Tape::new();
         let x = tape.input("x", [2]);
-        assert!(dropout(&mut tape, x, 1.0, 0).unwrap_err().to_string().starts_with("dropout: expected a probability"));
+        assert!(dropout(&mut tape, x, 1.0).unwrap_err().to_string().starts_with("dropout: expected a probability"));
     }
 }

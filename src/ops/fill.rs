@@ -1,9 +1,10 @@
 //! A constant array: every element is `value`. The seed of a backward walk: `dL/dL = 1`.
 
-use super::expect;
+use super::common::expect_shapes;
+use crate::dispatch::Dispatch;
 use crate::error::Result;
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records an array of `shape` full of `value`.
@@ -26,7 +27,7 @@ impl Op for Fill {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[])?;
+        expect_shapes(self.name(), inputs, &[])?;
         Ok(vec![self.shape.clone()])
     }
 
@@ -56,7 +57,7 @@ mod tests {
     #[test]
     fn by_hand() {
         let mut y = [f32::NAN; 3];
-        Fill { shape: [3].into(), value: 2.5 }.cpu(&[], &mut [&mut y], &Step::new(1, 0, 0.0, (0.9, 0.999)));
+        Fill { shape: [3].into(), value: 2.5 }.cpu(&[], &mut [&mut y], &Step::new(1, 0, 0.0));
         assert_eq!(y, [2.5; 3]);
     }
 }

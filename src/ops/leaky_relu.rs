@@ -8,10 +8,11 @@
 
 use rayon::prelude::*;
 
-use super::{CHUNK, expect};
+use super::common::{ELEMENTS_PER_TASK, expect_shapes, no_second_gradient};
+use crate::dispatch::Dispatch;
 use crate::error::Result;
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records the activation of `input`, of any shape.
@@ -24,9 +25,9 @@ pub fn leaky_relu(tape: &mut Tape, input: Var, slope: f32) -> Result<Var> {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct LeakyRelu {
+pub(crate) struct LeakyRelu {
     shape: Shape,
-    pub(super) slope: f32,
+    pub(crate) slope: f32,
 }
 
 impl LeakyRelu {
@@ -43,7 +44,7 @@ impl Op for LeakyRelu {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("input", self.shape.clone())])?;
+        expect_shapes(self.name(), inputs, &[("input", self.shape.clone())])?;
         Ok(vec![self.shape.clone()])
     }
 
@@ -54,7 +55,7 @@ impl Op for LeakyRelu {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        write[0].par_chunks_mut(CHUNK).zip(read[0].par_chunks(CHUNK)).for_each(|(y, x)| {
+        write[0].par_chunks_mut(ELEMENTS_PER_TASK).zip(read[0].par_chunks(ELEMENTS_PER_TASK)).for_each(|(y, x)| {
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = if x > 0.0 { x } else { self.slope * x };
             }
@@ -71,7 +72,7 @@ impl Op for LeakyRelu {
 }
 
 #[derive(Debug)]
-pub(super) struct GradInput(LeakyRelu);
+pub(crate) struct GradInput(LeakyRelu);
 
 impl Op for GradInput {
     fn name(&self) -> &'static str {
@@ -80,7 +81,7 @@ impl Op for GradInput {
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
         let shape = &self.0.shape;
-        expect(self.name(), inputs, &[("input", shape.clone()), ("grad_output", shape.clone())])?;
+        expect_shapes(self.name(), inputs, &[("input", shape.clone()), ("grad_output", shape.clone())])?;
         Ok(vec![shape.clone()])
     }
 
@@ -92,8 +93,8 @@ impl Op for GradInput {
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
         let slope = self.0.slope;
-        let inputs = read[0].par_chunks(CHUNK).zip(read[1].par_chunks(CHUNK));
-        write[0].par_chunks_mut(CHUNK).zip(inputs).for_each(|(dx, (x, dy))| {
+        let inputs = read[0].par_chunks(ELEMENTS_PER_TASK).zip(read[1].par_chunks(ELEMENTS_PER_TASK));
+        write[0].par_chunks_mut(ELEMENTS_PER_TASK).zip(inputs).for_each(|(dx, (x, dy))| {
             for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
                 *dx = if x > 0.0 { dy } else { slope * dy };
             }
@@ -105,7 +106,7 @@ impl Op for GradInput {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        super::once(self.name())
+        no_second_gradient(self.name())
     }
 }
 
@@ -116,7 +117,7 @@ mod tests {
     #[test]
     fn by_hand() {
         let op = LeakyRelu { shape: [4].into(), slope: 0.3 };
-        let step = Step::new(1, 0, 0.0, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.0);
         let (x, dy) = ([-2.0, 0.0, 0.5, 3.0], [1.0, 10.0, 100.0, 1000.0]);
         let mut y = [f32::NAN; 4];
         op.cpu(&[&x], &mut [&mut y], &step);

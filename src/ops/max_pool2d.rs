@@ -3,19 +3,20 @@
 //! Rows and columns that no whole window covers are left out, as in PyTorch and TensorFlow's `valid`.
 //!
 //! # Shapes
-//! `input [N, C, H, W]` to `output [N, C, H / k_h, W / k_w]` and `argmax` of that shape: the winner's place `h W + w` in its
-//! plane, as f32 (exact: planes are smaller than 2^24).
+//! `input [N, C, H, W]` to `output [N, C, H / k_h, W / k_w]` and `argmax` of that shape: the index `h W + w` of the maximum
+//! in its plane, as f32 (exact: planes are smaller than 2^24).
 //!
 //! # Gradient
-//! Each window's gradient goes to its winner, the first of equals in row-major order (as in PyTorch). Windows do not
+//! Each window's gradient goes to its maximum, the first of equals in row-major order (as in PyTorch). Windows do not
 //! overlap, so every input element looks up the one window that it belongs to: a gather.
 
 use rayon::prelude::*;
 
-use super::{conv_block, expect, once};
+use super::common::{expect_shapes, no_second_gradient};
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Dispatch, Fusion, Gradient, Neighbours, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records max-pooling of `input` with `window` (height, width).
@@ -33,22 +34,22 @@ pub fn max_pool2d(tape: &mut Tape, input: Var, window: (usize, usize)) -> Result
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct MaxPool2d {
-    pub(super) n: usize,
-    pub(super) c: usize,
-    pub(super) h: usize,
-    pub(super) w: usize,
-    pub(super) k_h: usize,
-    pub(super) k_w: usize,
+pub(crate) struct MaxPool2d {
+    pub(crate) n: usize,
+    pub(crate) c: usize,
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+    pub(crate) k_h: usize,
+    pub(crate) k_w: usize,
 }
 
 impl MaxPool2d {
-    pub(super) fn out(&self) -> (usize, usize) {
+    pub(crate) fn out(&self) -> (usize, usize) {
         (self.h / self.k_h, self.w / self.k_w)
     }
 
     /// Maps of all images.
-    pub(super) fn planes(&self) -> usize {
+    pub(crate) fn planes(&self) -> usize {
         self.n * self.c
     }
 
@@ -56,7 +57,7 @@ impl MaxPool2d {
         [self.n, self.c, self.h, self.w].into()
     }
 
-    pub(super) fn output(&self) -> Shape {
+    pub(crate) fn output(&self) -> Shape {
         let (h, w) = self.out();
         [self.n, self.c, h, w].into()
     }
@@ -67,55 +68,15 @@ impl MaxPool2d {
         vec![Dispatch::linear(shader!("max_pool2d.wgsl"), entry, constants, threads)]
     }
 
-    /// The maximum of window (i, j) of one plane and its place there.
-    fn winner(&self, plane: &[f64], i: usize, j: usize) -> (f64, usize) {
-        let mut place = i * self.k_h * self.w + j * self.k_w;
+    /// The maximum of window (i, j) of one plane and its index there. The first of equal elements counts.
+    fn maximum<T: Copy + PartialOrd>(&self, plane: &[T], i: usize, j: usize) -> (T, usize) {
+        let mut argmax = i * self.k_h * self.w + j * self.k_w;
         for r in i * self.k_h..(i + 1) * self.k_h {
             for s in j * self.k_w..(j + 1) * self.k_w {
-                place = if plane[r * self.w + s] > plane[place] { r * self.w + s } else { place };
+                argmax = if plane[r * self.w + s] > plane[argmax] { r * self.w + s } else { argmax };
             }
         }
-        (plane[place], place)
-    }
-
-    /// The maxima and their places for row `i` of windows; the study's window widths are unrolled.
-    fn winners(&self, plane: &[f32], i: usize, best: &mut [f32], place: &mut [f32]) {
-        match self.k_w {
-            1 => self.winners_of_width::<1>(plane, i, best, place),
-            2 => self.winners_of_width::<2>(plane, i, best, place),
-            5 => self.winners_of_width::<5>(plane, i, best, place),
-            20 => self.winners_of_width::<20>(plane, i, best, place),
-            _ => {
-                for (j, (best, place)) in best.iter_mut().zip(place).enumerate() {
-                    let windows = (0..self.k_h).map(|r| (i * self.k_h + r) * self.w + j * self.k_w);
-                    let places = windows.flat_map(|first| first..first + self.k_w);
-                    let first = i * self.k_h * self.w + j * self.k_w;
-                    let winner =
-                        places.fold(first, |winner, place| if plane[place] > plane[winner] { place } else { winner });
-                    (*best, *place) = (plane[winner], winner as f32);
-                }
-            }
-        }
-    }
-
-    /// Rows outermost; the comparisons select rather than branch, so that the compiler can vectorise over the windows.
-    fn winners_of_width<const K_W: usize>(&self, plane: &[f32], i: usize, best: &mut [f32], place: &mut [f32]) {
-        let base = i * self.k_h * self.w;
-        for ((j, best), place) in (0i32..).zip(best.iter_mut()).zip(place.iter_mut()) {
-            (*best, *place) = (plane[base + j as usize * K_W], base as f32 + (j * K_W as i32) as f32);
-        }
-        for r in i * self.k_h..(i + 1) * self.k_h {
-            let first = (r * self.w) as f32;
-            let row = plane[r * self.w..][..self.w].as_chunks::<K_W>().0;
-            for ((j, window), (best, place)) in (0i32..).zip(row).zip(best.iter_mut().zip(place.iter_mut())) {
-                let (mut x, mut here) = (*best, *place);
-                for (s, &value) in window.iter().enumerate() {
-                    here = if value > x { first + (j * K_W as i32 + s as i32) as f32 } else { here };
-                    x = if value > x { value } else { x };
-                }
-                (*best, *place) = (x, here);
-            }
-        }
+        (plane[argmax], argmax)
     }
 
     /// For every element of a plane, the number of its window, if it has one.
@@ -132,7 +93,7 @@ impl Op for MaxPool2d {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("input", self.input())])?;
+        expect_shapes(self.name(), inputs, &[("input", self.input())])?;
         Ok(vec![self.output(), self.output()])
     }
 
@@ -140,9 +101,9 @@ impl Op for MaxPool2d {
         let (out_h, out_w) = self.out();
         for (p, plane) in read[0].chunks_exact(self.h * self.w).enumerate() {
             for o in 0..out_h * out_w {
-                let (best, place) = self.winner(plane, o / out_w, o % out_w);
+                let (best, argmax) = self.maximum(plane, o / out_w, o % out_w);
                 write[0][p * out_h * out_w + o] = best;
-                write[1][p * out_h * out_w + o] = place as f64;
+                write[1][p * out_h * out_w + o] = argmax as f64;
             }
         }
     }
@@ -152,8 +113,10 @@ impl Op for MaxPool2d {
         let (out_h, out_w) = self.out();
         let planes = output.par_chunks_mut(out_h * out_w).zip(argmax.par_chunks_mut(out_h * out_w));
         planes.zip(read[0].par_chunks(self.h * self.w)).for_each(|((output, argmax), plane)| {
-            let rows = output.chunks_exact_mut(out_w).zip(argmax.chunks_exact_mut(out_w));
-            rows.enumerate().for_each(|(i, (best, place))| self.winners(plane, i, best, place));
+            for (o, (output, argmax)) in output.iter_mut().zip(argmax).enumerate() {
+                let (best, index) = self.maximum(plane, o / out_w, o % out_w);
+                (*output, *argmax) = (best, index as f32);
+            }
         });
     }
 
@@ -164,14 +127,10 @@ impl Op for MaxPool2d {
     fn backward(&self, g: &mut Gradient) -> Result<()> {
         g.give(0, GradInput(self.clone()), &[g.grad_output(), g.output(1)])
     }
-
-    fn fuse(&self, around: &Neighbours) -> Option<Fusion> {
-        conv_block::fuse(self, around)
-    }
 }
 
 #[derive(Debug)]
-pub(super) struct GradInput(pub(super) MaxPool2d);
+pub(crate) struct GradInput(pub(crate) MaxPool2d);
 
 impl Op for GradInput {
     fn name(&self) -> &'static str {
@@ -180,7 +139,7 @@ impl Op for GradInput {
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
         let output = self.0.output();
-        expect(self.name(), inputs, &[("grad_output", output.clone()), ("argmax", output)])?;
+        expect_shapes(self.name(), inputs, &[("grad_output", output.clone()), ("argmax", output)])?;
         Ok(vec![self.0.input()])
     }
 
@@ -198,7 +157,7 @@ impl Op for GradInput {
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
         let (out_h, out_w) = self.0.out();
         let windows = read[0].par_chunks(out_h * out_w).zip(read[1].par_chunks(out_h * out_w));
-        // A plane is one task's own, so here the winners can be written directly.
+        // One task owns a plane, and may therefore write at the argmax positions.
         write[0].par_chunks_mut(self.0.h * self.0.w).zip(windows).for_each(|(plane, (grad, argmax))| {
             plane.fill(0.0);
             for (&grad, &place) in grad.iter().zip(argmax) {
@@ -212,7 +171,7 @@ impl Op for GradInput {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 
@@ -223,7 +182,7 @@ mod tests {
     #[test]
     fn by_hand_with_a_tie_and_a_row_left_over() {
         let op = MaxPool2d { n: 1, c: 1, h: 3, w: 4, k_h: 2, k_w: 2 };
-        let step = Step::new(1, 0, 0.0, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.0);
         let x = [1.0, 5.0, -1.0, -2.0, 5.0, 2.0, -3.0, -4.0, 9.0, 9.0, 9.0, 9.0];
         let (mut y, mut argmax) = ([f32::NAN; 2], [f32::NAN; 2]);
         op.cpu(&[&x], &mut [&mut y, &mut argmax], &step);

@@ -1,30 +1,25 @@
-//! Operations, one file each: the equation, its naive f64 reference, the CPU kernel, the GPU dispatch and the gradient.
+//! The textbook: operations, one file each, with the equation, its f64 reference, plain CPU code, one naive GPU kernel and
+//! the gradient.
 //!
-//! Read [`mod@leaky_relu`] first (a small one), then [`mod@dense`], then [`mod@conv2d`]; [`mod@conv_block`] is what fusion
-//! makes of a convolution and what follows it. Adding an operation touches four places:
-//! its file here, its shader in `shaders/`, the lists below, and a row in `check::cases`.
+//! Read [`mod@leaky_relu`] first (a small one), then [`mod@dense`], then [`mod@conv2d`]. Nothing here is tuned:
+//! [`crate::fast`] replaces some of these operations by faster ones. Adding an operation touches four places: its file
+//! here, its shader in `shaders/`, the lists below, and a row in `check::cases`.
 
 pub mod accumulate;
 pub mod adam;
 pub mod add;
+pub(crate) mod common;
 pub mod concat;
 pub mod conv2d;
-pub mod conv_block;
-mod conv_tiled;
 pub mod dense;
-pub mod dense_update;
 pub mod dropout;
-mod fft;
 pub mod fill;
-mod kernels;
 pub mod l1_penalty;
 pub mod leaky_relu;
+mod matmul;
 pub mod max_pool2d;
-mod pool;
 pub mod reshape;
-mod scratch;
 pub mod softmax_cross_entropy;
-mod spectral;
 pub mod tanh;
 
 pub use accumulate::accumulate;
@@ -35,34 +30,9 @@ pub use conv2d::{Padding, conv2d};
 pub use dense::dense;
 pub use dropout::dropout;
 pub use fill::fill;
-pub(crate) use kernels::multiply_adds;
 pub use l1_penalty::l1_penalty;
 pub use leaky_relu::leaky_relu;
 pub use max_pool2d::max_pool2d;
 pub use reshape::{flatten, reshape};
 pub use softmax_cross_entropy::{Classification, softmax_cross_entropy};
 pub use tanh::tanh;
-
-use crate::error::{Error, Result};
-use crate::tensor::Shape;
-
-/// Elements that one task of an elementwise CPU kernel handles: fixed, so that results do not depend on the threads.
-const CHUNK: usize = 16 * 1024;
-
-/// Checks that `inputs` have exactly the shapes `expected`, named for the message.
-fn expect(op: &'static str, inputs: &[&Shape], expected: &[(&str, Shape)]) -> Result<()> {
-    if inputs.len() != expected.len() {
-        return Err(Error::shape(op, format!("expected {} inputs, got {}", expected.len(), inputs.len())));
-    }
-    for (input, (name, shape)) in inputs.iter().zip(expected) {
-        if *input != shape {
-            return Err(Error::shape(op, format!("expected {name} {shape}, got {input}")));
-        }
-    }
-    Ok(())
-}
-
-/// The gradient of a gradient operation: nothing in the study needs second derivatives.
-fn once(op: &'static str) -> Result<()> {
-    Err(Error::shape(op, "has no gradient of its own: gradients are taken once"))
-}

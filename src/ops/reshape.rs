@@ -3,10 +3,11 @@
 //! # Gradient
 //! `dL/dx = dL/dy`, reshaped back.
 
-use super::expect;
+use super::common::expect_shapes;
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records `input` under the shape `to`.
@@ -41,7 +42,7 @@ impl Op for Reshape {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("input", self.from.clone())])?;
+        expect_shapes(self.name(), inputs, &[("input", self.from.clone())])?;
         if self.from.len() != self.to.len() {
             return Err(Error::shape(
                 self.name(),

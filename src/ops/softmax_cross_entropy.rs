@@ -1,8 +1,9 @@
 //! Softmax and cross-entropy, averaged over a batch:
 //! `p[n, k] = exp(z[n, k]) / sum_j exp(z[n, j])`, `loss = -(1/B) sum_n log p[n, label[n]]`.
 //!
-//! Rows with a negative label are masked: no loss, no gradient, not counted in `B`; so a short last batch needs no
-//! program of its own. Exponents are taken relative to the row's largest logit.
+//! Rows with a negative label are masked. They add no loss and no gradient, and `B` does not count them. A short last
+//! batch therefore uses the same program. Labels that the host writes are checked ([`Op::check_input`]); a computed label
+//! that is no class masks its row, too. Exponents are taken relative to the row's largest logit.
 //!
 //! # Shapes
 //! `logits [N, K]`, `labels [N]` (class numbers as f32) to `loss [1]`, `probabilities [N, K]`, `correct [1]`, the number
@@ -11,10 +12,11 @@
 //! # Gradient
 //! `dL/dz[n, k] = (p[n, k] - [k = label[n]]) / B * dL/dloss`.
 
-use super::{expect, once};
+use super::common::{expect_shapes, no_second_gradient};
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// What [`softmax_cross_entropy`] records.
@@ -53,6 +55,16 @@ impl SoftmaxCrossEntropy {
     fn constants(&self) -> Vec<(&'static str, f64)> {
         vec![("n", self.n as f64), ("k", self.k as f64)]
     }
+
+    /// The class that `label` names; none for a masked row.
+    fn class(&self, label: f64) -> Option<usize> {
+        (label >= 0.0 && label < self.k as f64).then_some(label as usize)
+    }
+
+    /// The number of rows that are not masked, 1 at least.
+    fn rows<T: Copy + Into<f64>>(&self, labels: &[T]) -> f64 {
+        labels.iter().filter(|&&label| self.class(label.into()).is_some()).count().max(1) as f64
+    }
 }
 
 impl Op for SoftmaxCrossEntropy {
@@ -62,20 +74,19 @@ impl Op for SoftmaxCrossEntropy {
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
         let Self { n, k } = *self;
-        expect(self.name(), inputs, &[("logits", [n, k].into()), ("labels", [n].into())])?;
+        expect_shapes(self.name(), inputs, &[("logits", [n, k].into()), ("labels", [n].into())])?;
         Ok(vec![[1].into(), [n, k].into(), [1].into()])
     }
 
     fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], _: &Step) {
-        let rows = read[1].iter().filter(|&&label| label >= 0.0).count().max(1) as f64;
+        let rows = self.rows(read[1]);
         (write[0][0], write[2][0]) = (0.0, 0.0);
         for (n, z) in read[0].chunks_exact(self.k).enumerate() {
             let total: f64 = z.iter().map(|z| z.exp()).sum();
             for (p, z) in write[1][n * self.k..].iter_mut().zip(z) {
                 *p = z.exp() / total;
             }
-            if read[1][n] >= 0.0 {
-                let label = read[1][n] as usize;
+            if let Some(label) = self.class(read[1][n]) {
                 write[0][0] -= (z[label].exp() / total).ln() / rows;
                 let best = (0..self.k).rev().max_by(|&i, &j| z[i].total_cmp(&z[j])); // the last of equals in reverse
                 write[2][0] += f64::from(best == Some(label));
@@ -98,14 +109,25 @@ impl Op for SoftmaxCrossEntropy {
                 total += *p;
             }
             p.iter_mut().for_each(|p| *p /= total);
-            if label >= 0.0 {
-                sum += total.ln() + z[best] - z[label as usize];
+            if let Some(class) = self.class(label.into()) {
+                sum += total.ln() + z[best] - z[class];
                 rows += 1.0;
-                hits += f32::from(best == label as usize);
+                hits += f32::from(best == class);
             }
         }
         loss[0] = sum / rows.max(1.0);
         correct[0] = hits;
+    }
+
+    fn check_input(&self, i: usize, data: &[f32]) -> Result<()> {
+        let wrong = |label: f32| !(label < self.k as f32 && label.trunc() == label);
+        match data.iter().enumerate().find(|&(_, &label)| i == 1 && wrong(label)) {
+            Some((row, label)) => {
+                let message = format!("row {row} has label {label}, but there are {} classes", self.k);
+                Err(Error::shape(self.name(), format!("{message}; expected 0 to {}, or a negative one", self.k - 1)))
+            }
+            None => Ok(()),
+        }
     }
 
     fn gpu(&self) -> Vec<Dispatch> {
@@ -128,26 +150,25 @@ impl Op for GradLogits {
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
         let SoftmaxCrossEntropy { n, k } = self.0;
         let expected = [("probabilities", [n, k].into()), ("labels", [n].into()), ("grad_output", [1].into())];
-        expect(self.name(), inputs, &expected)?;
+        expect_shapes(self.name(), inputs, &expected)?;
         Ok(vec![[n, k].into()])
     }
 
     fn reference(&self, read: &[&[f64]], write: &mut [&mut [f64]], _: &Step) {
-        let rows = read[1].iter().filter(|&&label| label >= 0.0).count().max(1) as f64;
+        let rows = self.0.rows(read[1]);
         for (i, dz) in write[0].iter_mut().enumerate() {
-            let (label, class) = (read[1][i / self.0.k], (i % self.0.k) as f64);
-            let one = if class == label { 1.0 } else { 0.0 };
-            *dz = if label < 0.0 { 0.0 } else { (read[0][i] - one) / rows * read[2][0] };
+            let label = self.0.class(read[1][i / self.0.k]);
+            let one = if label == Some(i % self.0.k) { 1.0 } else { 0.0 };
+            *dz = if label.is_none() { 0.0 } else { (read[0][i] - one) / rows * read[2][0] };
         }
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        let rows = read[1].iter().filter(|&&label| label >= 0.0).count().max(1) as f32;
-        let scale = read[2][0] / rows;
+        let scale = read[2][0] / self.0.rows(read[1]) as f32;
         for (i, dz) in write[0].iter_mut().enumerate() {
-            let (label, class) = (read[1][i / self.0.k], (i % self.0.k) as f32);
-            let one = if class == label { 1.0 } else { 0.0 };
-            *dz = if label < 0.0 { 0.0 } else { (read[0][i] - one) * scale };
+            let label = self.0.class(read[1][i / self.0.k].into());
+            let one = if label == Some(i % self.0.k) { 1.0 } else { 0.0 };
+            *dz = if label.is_none() { 0.0 } else { (read[0][i] - one) * scale };
         }
     }
 
@@ -157,7 +178,7 @@ impl Op for GradLogits {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 
@@ -170,7 +191,7 @@ mod tests {
         // Row 0: logits (0, ln 3), probabilities (1/4, 3/4), label 0: loss ln 4. Row 1 is masked. Row 2: two equal
         // logits, label 0: loss ln 2, and the first of equals counts as the prediction.
         let op = SoftmaxCrossEntropy { n: 3, k: 2 };
-        let step = Step::new(1, 0, 0.0, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.0);
         let (z, labels) = ([0.0, 3f32.ln(), 7.0, 1.0, 2.0, 2.0], [0.0, -1.0, 0.0]);
         let (mut loss, mut p, mut correct) = ([f32::NAN], [f32::NAN; 6], [f32::NAN]);
         op.cpu(&[&z, &labels], &mut [&mut loss, &mut p, &mut correct], &step);
@@ -188,7 +209,7 @@ mod tests {
     fn large_logits_do_not_overflow() {
         let op = SoftmaxCrossEntropy { n: 1, k: 2 };
         let (mut loss, mut p, mut correct) = ([f32::NAN], [f32::NAN; 2], [f32::NAN]);
-        let step = Step::new(1, 0, 0.0, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.0);
         op.cpu(&[&[1000.0, 0.0], &[1.0]], &mut [&mut loss, &mut p, &mut correct], &step);
         assert_eq!((loss[0], p[0], correct[0]), (1000.0, 1.0, 0.0));
     }

@@ -5,10 +5,11 @@
 
 use rayon::prelude::*;
 
-use super::{CHUNK, expect, once};
+use super::common::{ELEMENTS_PER_TASK, expect_shapes, no_second_gradient};
+use crate::dispatch::Dispatch;
 use crate::error::Result;
 use crate::shader;
-use crate::tape::{Dispatch, Gradient, Op, Step, Tape, Var};
+use crate::tape::{Gradient, Op, Step, Tape, Var};
 use crate::tensor::Shape;
 
 /// Records the activation of `input`, of any shape.
@@ -21,7 +22,7 @@ pub fn tanh(tape: &mut Tape, input: Var) -> Result<Var> {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Tanh {
+pub(crate) struct Tanh {
     shape: Shape,
 }
 
@@ -38,7 +39,7 @@ impl Op for Tanh {
     }
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
-        expect(self.name(), inputs, &[("input", self.shape.clone())])?;
+        expect_shapes(self.name(), inputs, &[("input", self.shape.clone())])?;
         Ok(vec![self.shape.clone()])
     }
 
@@ -49,7 +50,7 @@ impl Op for Tanh {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        write[0].par_chunks_mut(CHUNK).zip(read[0].par_chunks(CHUNK)).for_each(|(y, x)| {
+        write[0].par_chunks_mut(ELEMENTS_PER_TASK).zip(read[0].par_chunks(ELEMENTS_PER_TASK)).for_each(|(y, x)| {
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = x.tanh();
             }
@@ -66,7 +67,7 @@ impl Op for Tanh {
 }
 
 #[derive(Debug)]
-pub(super) struct GradInput(Tanh);
+pub(crate) struct GradInput(Tanh);
 
 impl Op for GradInput {
     fn name(&self) -> &'static str {
@@ -75,7 +76,7 @@ impl Op for GradInput {
 
     fn output_shapes(&self, inputs: &[&Shape]) -> Result<Vec<Shape>> {
         let shape = &self.0.shape;
-        expect(self.name(), inputs, &[("output", shape.clone()), ("grad_output", shape.clone())])?;
+        expect_shapes(self.name(), inputs, &[("output", shape.clone()), ("grad_output", shape.clone())])?;
         Ok(vec![shape.clone()])
     }
 
@@ -86,8 +87,8 @@ impl Op for GradInput {
     }
 
     fn cpu(&self, read: &[&[f32]], write: &mut [&mut [f32]], _: &Step) {
-        let inputs = read[0].par_chunks(CHUNK).zip(read[1].par_chunks(CHUNK));
-        write[0].par_chunks_mut(CHUNK).zip(inputs).for_each(|(dx, (y, dy))| {
+        let inputs = read[0].par_chunks(ELEMENTS_PER_TASK).zip(read[1].par_chunks(ELEMENTS_PER_TASK));
+        write[0].par_chunks_mut(ELEMENTS_PER_TASK).zip(inputs).for_each(|(dx, (y, dy))| {
             for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
                 *dx = (1.0 - y * y) * dy;
             }
@@ -99,7 +100,7 @@ impl Op for GradInput {
     }
 
     fn backward(&self, _: &mut Gradient) -> Result<()> {
-        once(self.name())
+        no_second_gradient(self.name())
     }
 }
 
@@ -110,7 +111,7 @@ mod tests {
     #[test]
     fn by_hand() {
         let op = Tanh { shape: [2].into() };
-        let step = Step::new(1, 0, 0.0, (0.9, 0.999));
+        let step = Step::new(1, 0, 0.0);
         let mut y = [f32::NAN; 2];
         op.cpu(&[&[0.0, 0.549_306_15]], &mut [&mut y], &step); // tanh(ln(3) / 2) = 1/2
         assert!(y[0] == 0.0 && (y[1] - 0.5).abs() < 1e-6, "{y:?}");

@@ -4,14 +4,12 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use crate::error::{Error, Result};
-use crate::train::fit::Epoch;
+use crate::train::metrics::Epoch;
 use crate::train::results::{Results, Run};
 
+use super::drawing::{Area, Drawn, GREY, INK, WARNING, font, label, svg};
+use super::labels::{SYNTHETIC, clean, counted, data_label, data_labels, group_names, groups};
 use super::tables::repeats;
-use super::{
-    Area, Drawn, GREY, INK, SYNTHETIC, WARNING, clean, counted, data_label, data_labels, font, group_names, groups,
-    label, svg,
-};
 
 /// Okabe and Ito's palette, told apart with any colour vision, without its yellow and in an order dark enough on white.
 const PALETTE: [RGBColor; 7] = [
@@ -24,10 +22,24 @@ const PALETTE: [RGBColor; 7] = [
     RGBColor(0, 0, 0),
 ];
 
-/// Width of the picture in pixels.
-const WIDTH: u32 = 1000;
-/// Height of the panels with their axes.
-const PANEL: u32 = 360;
+/// Where the parts of the picture are, in pixels.
+struct Layout {
+    /// Width of the picture.
+    width: u32,
+    /// Height of a panel with its axes.
+    panel: u32,
+    /// Room above the panels.
+    head: i32,
+    /// Whether the panels are below each other, without a title.
+    narrow: bool,
+    /// Longest line of the legend, in characters.
+    line: usize,
+}
+
+/// A file of its own: both panels in a row.
+const FILE: Layout = Layout { width: 1000, panel: 360, head: 62, narrow: false, line: usize::MAX };
+/// On a phone, below a heading.
+const NARROW: Layout = Layout { width: 380, panel: 280, head: 52, narrow: true, line: 44 };
 /// Height of a line of the legend.
 const LINE: i32 = 22;
 /// Up to so many epochs are marked by dots.
@@ -61,6 +73,18 @@ impl Curve<'_> {
 /// # Errors
 /// [`Error::Config`] without runs, for a run without epochs, or for values that cannot be drawn.
 pub fn training_curves(runs: &[Run]) -> Result<String> {
+    picture(runs, &FILE)
+}
+
+/// As [`training_curves`], for a narrow page that names the data above it.
+///
+/// # Errors
+/// As [`training_curves`].
+pub fn narrow_training_curves(runs: &[Run]) -> Result<String> {
+    picture(runs, &NARROW)
+}
+
+fn picture(runs: &[Run], layout: &Layout) -> Result<String> {
     if runs.is_empty() {
         return Err(Error::Config("curves: expected one finished run or more, got none".to_string()));
     }
@@ -90,23 +114,45 @@ pub fn training_curves(runs: &[Run]) -> Result<String> {
         .collect();
     let synthetic = runs.iter().any(|run| run.results.data.synthetic);
     let title = format!("Training curves: {}", clean(&data_labels(runs), 80));
-    let head = 62;
-    let height = head as u32 + PANEL + curves.len() as u32 * LINE as u32 + 20;
-    svg((WIDTH, height), &title, |area| {
-        label(area, &title, (16, 24), 17.0, INK, HPos::Left)?;
-        if synthetic {
-            label(area, SYNTHETIC, (16, 48), 12.0, WARNING, HPos::Left)?;
+    let &Layout { width, panel: tall, head, narrow, line } = layout;
+    let legend: Vec<Vec<String>> = curves.iter().map(|curve| wrapped(&curve.name, line)).collect();
+    let lines = legend.iter().map(Vec::len).sum::<usize>() as u32;
+    let height = head as u32 + if narrow { 2 * tall } else { tall } + lines * LINE as u32 + 20;
+    svg((width, height), &title, |area| {
+        if !narrow {
+            label(area, &title, (16, 24), 17.0, INK, HPos::Left)?;
         }
-        key(area, 48)?;
+        if synthetic {
+            let (place, pixels) = if narrow { ((8, 14), 11.0) } else { ((16, 48), 12.0) };
+            label(area, SYNTHETIC, place, pixels, WARNING, HPos::Left)?;
+        }
+        key(area, if narrow { (20, 38) } else { (width as i32 / 2 + 78, 48) })?;
         let (_, below) = area.split_vertically(head);
-        let (panels, legend) = below.split_vertically(PANEL as i32);
-        let (left, right) = panels.split_horizontally(WIDTH as i32 / 2);
+        let (panels, legend_area) = below.split_vertically(if narrow { 2 * tall } else { tall });
+        let (left, right) = match narrow {
+            true => panels.split_vertically(tall as i32),
+            false => panels.split_horizontally(width as i32 / 2),
+        };
         let highest = runs.iter().flat_map(|run| &run.epochs).map(|epoch| epoch.loss).fold(0.0, f64::max);
         let top = if highest > 0.0 { highest * 1.05 } else { 1.0 };
         panel(&left, &curves, "training loss (sum over batches)", top, |e| e.loss, None)?;
         panel(&right, &curves, "raw accuracy (%)", 100.0, |e| e.test_accuracy, Some(|e| e.train_accuracy))?;
-        legend_lines(&legend, &curves)
+        legend_lines(&legend_area, &curves, &legend)
     })
+}
+
+/// `name` in lines of at most `longest` characters, where its parts allow it.
+fn wrapped(name: &str, longest: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in name.split(", ") {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + part.chars().count() < longest.saturating_sub(2) => {
+                *line += &format!(", {part}");
+            }
+            _ => lines.push(part.to_string()),
+        }
+    }
+    lines.into_iter().map(|line| clean(&line, longest)).collect()
 }
 
 /// A `metrics.csv` can hold anything.
@@ -152,7 +198,7 @@ fn panel(
         .x_desc("epoch")
         .y_desc(unit)
         .y_label_formatter(&number)
-        .x_labels(11)
+        .x_labels(area.dim_in_pixel().0 as usize / 45)
         .y_labels(11)
         .axis_desc_style(font(13.0).color(&INK))
         .label_style(font(12.0).color(&INK))
@@ -183,19 +229,21 @@ fn panel(
     Ok(())
 }
 
-/// The legend: one line a net.
-fn legend_lines(area: &Area, curves: &[Curve]) -> Drawn {
-    for (k, curve) in curves.iter().enumerate() {
-        let y = 8 + k as i32 * LINE;
+/// The legend: a stroke of each net's colour, and its name in one line or more.
+fn legend_lines(area: &Area, curves: &[Curve], names: &[Vec<String>]) -> Drawn {
+    let mut y = 8;
+    for (curve, lines) in curves.iter().zip(names) {
         area.draw(&PathElement::new(vec![(24, y), (56, y)], curve.colour.stroke_width(3)))?;
-        label(area, &curve.name, (66, y), 13.0, INK, HPos::Left)?;
+        for line in lines {
+            label(area, line, (66, y), 13.0, INK, HPos::Left)?;
+            y += LINE;
+        }
     }
     Ok(())
 }
 
-/// What solid and dashed mean, above the right panel.
-fn key(area: &Area, y: i32) -> Drawn {
-    let left = WIDTH as i32 / 2 + 78;
+/// What solid and dashed mean, from `at` on.
+fn key(area: &Area, (left, y): (i32, i32)) -> Drawn {
     let samples = [(0, "test", vec![(0, 32)]), (90, "training (dropout on)", vec![(0, 8), (12, 20), (24, 32)])];
     for (at, name, dashes) in samples {
         for (from, to) in dashes {

@@ -24,9 +24,10 @@ use crate::train::config::Config;
 use crate::train::results::{self, DataSummary, Results, Run};
 
 use super::examples::{self, Example, percent};
+use super::labels::{SYNTHETIC, Section, clean, counted, data_label, data_labels, last_runs, run_name};
 use super::spectrogram::{self, Spectrogram};
 use super::tables::{self, Grid, Part};
-use super::{SYNTHETIC, Section, clean, confusion, counted, curves, data_label, data_labels, last_runs, run_name};
+use super::{confusion, curves};
 
 /// Tracks shown in each list of a run.
 const SHOWN: usize = 4;
@@ -144,10 +145,10 @@ fn weight(segment: &sound::Segment) -> usize {
     (wav + 6 * segment.spectrogram.len()) / 3 * 4
 }
 
-/// A section's heading and its training curves.
-fn figure_of(section: &Section) -> Result<(String, String)> {
-    let curves = curves::training_curves(&last_runs(std::slice::from_ref(section)))?;
-    Ok((section.title.clone(), curves))
+/// A section's heading and its training curves, for wide and narrow windows.
+fn figure_of(section: &Section) -> Result<(String, String, String)> {
+    let runs = last_runs(std::slice::from_ref(section));
+    Ok((section.title.clone(), curves::training_curves(&runs)?, curves::narrow_training_curves(&runs)?))
 }
 
 /// The page of `sections`, with the tracks of `listening`, which is of their [`last_runs`].
@@ -186,8 +187,8 @@ struct Page {
     version: &'static str,
     /// Headings and tables.
     sections: Vec<(String, Vec<Part>)>,
-    /// A table's heading and an SVG: few enough lines in each to tell them apart.
-    curves: Vec<(String, String)>,
+    /// A table's heading and two SVGs, wide and narrow: few enough lines in each to tell them apart.
+    curves: Vec<(String, String, String)>,
     runs: Vec<ShownRun>,
     listening: Vec<ShownListening>,
 }
@@ -200,11 +201,12 @@ struct ShownRun {
     scores: String,
     /// Names and values.
     facts: Vec<(&'static str, String)>,
-    /// An SVG.
-    confusion: String,
+    /// An SVG, and one for narrow windows.
+    confusion: [String; 2],
     caption: String,
     matrix: Grid,
     curve: Grid,
+    curve_caption: String,
     /// `run.toml`, with the data's name instead of its path.
     settings: String,
 }
@@ -215,6 +217,8 @@ struct ShownListening {
     name: String,
     notes: Vec<String>,
     classes: Vec<ShownClass>,
+    /// The class of the tables of confidences: see [`tables::cards_below`].
+    cards: &'static str,
     lists: Vec<List>,
 }
 
@@ -274,13 +278,10 @@ struct Cell {
 
 #[derive(Serialize)]
 struct Figure {
-    /// A PNG in base64.
-    png: String,
-    width: u32,
-    height: u32,
+    /// An SVG.
+    svg: String,
     /// A WAV file in base64.
     wav: Option<String>,
-    alternative: String,
 }
 
 fn shown_run(number: usize, run: &Run, runs: usize) -> Result<ShownRun> {
@@ -309,10 +310,11 @@ fn shown_run(number: usize, run: &Run, runs: usize) -> Result<ShownRun> {
             accuracies.raw, accuracies.max, accuracies.maj
         ),
         facts,
-        confusion: confusion::confusion_matrix(run)?,
+        confusion: [confusion::confusion_matrix(run)?, confusion::narrow_confusion_matrix(run)?],
         caption: tables::confusion_caption(run),
         matrix: tables::confusion_grid(&run.results),
         curve: tables::curves_grid(&run.epochs),
+        curve_caption: format!("{}: {}", run_name(run), tables::curves_caption(&run.epochs)),
         settings: toml::to_string(&config).map_err(|error| Error::Config(error.to_string()))?,
     })
 }
@@ -351,7 +353,11 @@ fn shown_listening(runs: &[Run], listening: &Listening) -> Result<ShownListening
     if total == 0 {
         lists.clear();
     }
-    Ok(ShownListening { id, name: run_name(run), notes, classes: classes.collect(), lists })
+    // segment, start, vote, then a column of six letters' width per class
+    let longest = run.results.data.classes.iter().map(|class| class.chars().count()).max().unwrap_or_default();
+    let columns = [&[7, 8, longest.min(NAME) + 2][..], &vec![6; run.results.data.classes.len()]].concat();
+    let (cards, classes) = (tables::cards_below(&columns), classes.collect());
+    Ok(ShownListening { id, name: run_name(run), notes, classes, cards, lists })
 }
 
 /// `text` with names in the place of paths: a page is passed on, and nobody's folders with it.
@@ -414,19 +420,31 @@ fn shown_track(
 
 fn figure(run: &Run, track: &str, number: u32, segment: &sound::Segment) -> Result<Figure> {
     let front_end = &run.config.data.front_end;
-    let title = format!("{}, segment {number}", clean(track, NAME));
-    let png = segment_png(front_end, &title, segment, 320)?;
-    // a PNG file has its width and height there
-    let size = |at: usize| png[at..at + 4].iter().fold(0, |size, &byte| size << 8 | u32::from(byte));
     let length = SEGMENT_SAMPLES as f64 / f64::from(SAMPLE_RATE);
     let place = segment.start.map_or(String::new(), |start| format!(", {start:.2} s to {:.2} s", start + length));
+    let title = format!("Spectrogram ({front_end}) of {}, segment {number}{place}", clean(track, NAME));
+    let centres = front_end.centres();
     Ok(Figure {
-        width: size(16),
-        height: size(20),
-        png: STANDARD.encode(&png),
+        svg: spectrogram::svg(&picture(front_end, &centres, &title, segment))?,
         wav: segment.samples.as_ref().map(|samples| wav::bytes(samples)).transpose()?.map(|wav| STANDARD.encode(wav)),
-        alternative: format!("Spectrogram ({front_end}) of {title}{place}"),
     })
+}
+
+/// A segment's spectrogram as it is drawn.
+fn picture<'a>(
+    front_end: &FrontEnd,
+    centres: &'a [f64],
+    title: &'a str,
+    segment: &'a sound::Segment,
+) -> Spectrogram<'a> {
+    Spectrogram {
+        values: &segment.spectrogram,
+        centres,
+        scale: front_end.scale(),
+        start: segment.start.unwrap_or(0.0),
+        step: front_end.hop_length() as f64 / f64::from(SAMPLE_RATE),
+        title,
+    }
 }
 
 /// A segment's spectrogram as a PNG file whose coloured area is about `height` pixels high.
@@ -437,13 +455,6 @@ pub fn segment_png(front_end: &FrontEnd, title: &str, segment: &sound::Segment, 
     let centres = front_end.centres();
     let frames = segment.spectrogram.len() / centres.len().max(1);
     let cell = (height / centres.len().max(1)).max(1);
-    let picture = Spectrogram {
-        values: &segment.spectrogram,
-        centres: &centres,
-        scale: front_end.scale(),
-        start: segment.start.unwrap_or(0.0),
-        step: front_end.hop_length() as f64 / f64::from(SAMPLE_RATE),
-        title,
-    };
-    spectrogram::png(&picture, ((cell * frames).clamp(240, 1_600) as u32, (cell * centres.len()).min(1_600) as u32))
+    let size = ((cell * frames).clamp(240, 1_600) as u32, (cell * centres.len()).min(1_600) as u32);
+    spectrogram::png(&picture(front_end, &centres, title, segment), size)
 }

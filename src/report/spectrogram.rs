@@ -2,6 +2,9 @@
 //!
 //! Read [`png()`] first. Colours are viridis: equal steps of level look equally large, in grey and with any colour vision.
 
+use ab_glyph::{Font, FontRef};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -9,7 +12,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::audio::Scale;
 use crate::error::{Error, Result};
 
-use super::{GREY, INK, clean, font};
+use super::drawing::{GREY, INK, font};
+use super::labels::clean;
 
 /// What is drawn, and what its axes say.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +82,36 @@ const TICK: i32 = 7;
 /// [`Error::Shape`] if `values` is not `[bins, frames]` with at least one of each; [`Error::Config`] for values or times that
 /// cannot be drawn, or a size of zero or beyond 8192.
 pub fn png(picture: &Spectrogram, size: (u32, u32)) -> Result<Vec<u8>> {
+    let frames = frames_of(picture)?;
+    if !(1..=LARGEST).contains(&size.0) || !(1..=LARGEST).contains(&size.1) {
+        let message = format!("spectrogram: a picture of {} x {} pixels: expected 1 to {LARGEST} each", size.0, size.1);
+        return Err(Error::Config(message));
+    }
+    let layout = Layout { left: LEFT, top: TOP, width: size.0 as i32, height: size.1 as i32 };
+    let whole = ((layout.right() + GAP + BAR + RIGHT) as u32, (layout.bottom() + BOTTOM) as u32);
+    let mut pixels = vec![255; 3 * whole.0 as usize * whole.1 as usize];
+    let levels = levels(picture.values);
+    let (width, height) = (size.0 as usize, size.1 as usize);
+    let (cells, bar) = (cells(picture, levels, (width, height)), bar(levels, height));
+    for y in 0..height {
+        let mut put = |x: i32, rgb: &[u8]| {
+            let at = 3 * ((TOP as usize + y) * whole.0 as usize + x as usize);
+            pixels[at..at + rgb.len()].copy_from_slice(rgb);
+        };
+        put(LEFT, &cells[3 * y * width..3 * (y + 1) * width]);
+        (0..BAR).for_each(|x| put(layout.right() + GAP + x, &bar[3 * y..3 * y + 3]));
+    }
+    {
+        let area = BitMapBackend::with_buffer(&mut pixels, whole).into_drawing_area();
+        draw(&area, &layout, picture, frames, levels)
+            .and_then(|()| area.present())
+            .map_err(|error| Error::Config(format!("cannot draw: {error}")))?;
+    }
+    encoded(&pixels, whole)
+}
+
+/// The number of frames of a picture that can be drawn.
+fn frames_of(picture: &Spectrogram) -> Result<usize> {
     let bins = picture.centres.len();
     let frames = picture.values.len().checked_div(bins).unwrap_or(0);
     if frames == 0 || frames * bins != picture.values.len() {
@@ -85,27 +119,72 @@ pub fn png(picture: &Spectrogram, size: (u32, u32)) -> Result<Vec<u8>> {
         return Err(Error::shape("spectrogram", message));
     }
     let fault = |message: String| Err(Error::Config(format!("spectrogram: {message}")));
-    if !(1..=LARGEST).contains(&size.0) || !(1..=LARGEST).contains(&size.1) {
-        return fault(format!("a picture of {} x {} pixels: expected 1 to {LARGEST} each", size.0, size.1));
-    }
     if !picture.values.iter().all(|value| value.is_finite()) || !picture.centres.iter().all(|hz| hz.is_finite()) {
         return fault("values that are not finite cannot be drawn".to_string());
     }
     if !TIMES.contains(&picture.step) || !(0.0..=*TIMES.end()).contains(&picture.start) {
         return fault(format!("frames every {} s from {} s on cannot be drawn", picture.step, picture.start));
     }
-    let layout = Layout { left: LEFT, top: TOP, width: size.0 as i32, height: size.1 as i32 };
-    let whole = ((layout.right() + GAP + BAR + RIGHT) as u32, (layout.bottom() + BOTTOM) as u32);
-    let mut pixels = vec![255; 3 * whole.0 as usize * whole.1 as usize];
-    let levels = levels(picture.values);
-    paint(&mut pixels, whole.0 as usize, &layout, picture, levels);
-    {
-        let area = BitMapBackend::with_buffer(&mut pixels, whole).into_drawing_area();
-        draw(&area, &layout, picture, frames, levels)
-            .and_then(|()| area.present())
-            .map_err(|error| Error::Config(format!("cannot draw: {error}")))?;
+    Ok(frames)
+}
+
+/// Draws `picture` for a page: an SVG whose colours are PNG images, one pixel per cell, and whose lines and words have the
+/// colour of the text around it. `title` becomes its text alternative.
+///
+/// # Errors
+/// As [`png()`].
+pub fn svg(picture: &Spectrogram) -> Result<String> {
+    // the page's text is smaller than a file's: ticks are as far apart as in a picture of `scale` times the size
+    let (left, top, side, gap, thick, size) = (56, 8, 208, 10, 10, 12);
+    let scale = |length: i32| (f64::from(length) * TEXT / f64::from(size)) as i32;
+    let frames = frames_of(picture)?;
+    let (low, high) = levels(picture.values);
+    let (bins, columns) = (picture.centres.len().min(LARGEST as usize), frames.min(LARGEST as usize));
+    let cells = encoded(&cells(picture, (low, high), (columns, bins)), (columns as u32, bins as u32))?;
+    let bar = encoded(&bar((low, high), side as usize), (1, side as u32))?;
+    let (right, bottom) = (left + side, top + side);
+    let (bar_left, bar_right) = (right + gap, right + gap + thick);
+    let mut drawn = String::new();
+    let mut image = |png: &[u8], x: i32, width: i32| {
+        drawn += &format!(
+            "<image x=\"{x}\" y=\"{top}\" width=\"{width}\" height=\"{side}\" preserveAspectRatio=\"none\" \
+             href=\"data:image/png;base64,{}\"/>\n<rect x=\"{x}\" y=\"{top}\" width=\"{width}\" height=\"{side}\"/>\n",
+            STANDARD.encode(png)
+        );
+    };
+    image(&cells, left, side);
+    image(&bar, bar_left, thick);
+    let mut word = |text: &str, x: i32, y: i32, anchor: &str, turn: &str| {
+        drawn += &format!("<text x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\"{turn}>{text}</text>\n");
+    };
+    let upright = |x: i32| format!(" transform=\"rotate(-90 {x} {})\"", top + side / 2);
+    let place = |share: f64| (share * f64::from(side)).round() as i32;
+    let mut ticks = String::new();
+    let mut tick = |x: i32, y: i32, along: &str| ticks += &format!("<path d=\"M{x} {y}{along}\"/>\n");
+    let (time, times) = time_ticks(picture, frames, scale(side));
+    for (at, name) in times {
+        tick(left + place(at), bottom, "v4");
+        word(&name, left + place(at), bottom + 16, "middle", "");
     }
-    encode(&pixels, whole).map_err(|error| Error::Config(format!("cannot draw: {error}")))
+    word(time, left + side / 2, bottom + 34, "middle", "");
+    for (row, name) in frequency_ticks(picture.centres, picture.scale, scale(side)) {
+        let y = bottom - place(row / picture.centres.len() as f64);
+        tick(left, y, "h-4");
+        word(&name, left - 6, y + 4, "end", "");
+    }
+    word(frequency_unit(picture.scale), 10, top + side / 2, "middle", &upright(10));
+    for db in level_ticks(low, high, scale(side)) {
+        let y = bottom - place((db - low) / (high - low));
+        tick(bar_right, y, "h4");
+        word(&signed(db), bar_right + 6, y + 4, "start", "");
+    }
+    word("level (dB)", bar_right + 44, top + side / 2, "middle", &upright(bar_right + 44));
+    let (width, height) = (bar_right + 50, bottom + 40);
+    let title = picture.title.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    Ok(format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" font-size=\"{size}\">\n\
+         <title>{title}</title>\n{drawn}{ticks}</svg>"
+    ))
 }
 
 /// Where the coloured area lies.
@@ -140,35 +219,38 @@ fn share(pixel: usize, pixels: usize, cells: usize) -> std::ops::Range<usize> {
     first..((pixel + 1) * cells / pixels).max(first + 1)
 }
 
-/// Colours the cells and the colour bar.
-fn paint(pixels: &mut [u8], stride: usize, layout: &Layout, picture: &Spectrogram, (bottom, top): (f64, f64)) {
-    let (width, height) = (layout.width as usize, layout.height as usize);
+/// The colour of `db` between the lowest and the highest level.
+fn colour(db: f64, (bottom, top): (f64, f64)) -> [u8; 3] {
+    let RGBColor(r, g, b) = ViridisRGB::get_color_normalized(db, bottom, top);
+    [r, g, b]
+}
+
+/// The cells as RGB, `width` times `height` pixels, the highest frequency first.
+fn cells(picture: &Spectrogram, levels: (f64, f64), (width, height): (usize, usize)) -> Vec<u8> {
     let bins = picture.centres.len();
     let frames = picture.values.len() / bins;
-    let colour = |db: f64| {
-        let RGBColor(r, g, b) = ViridisRGB::get_color_normalized(db, bottom, top);
-        [r, g, b]
-    };
-    let mut put = |x: usize, y: usize, rgb: [u8; 3]| {
-        let at = 3 * ((layout.top as usize + y) * stride + layout.left as usize + x);
-        pixels[at..at + 3].copy_from_slice(&rgb);
-    };
     // sums of each row over the frames of each pixel: long recordings have many more frames than pixels
     let columns: Vec<f64> = picture
         .values
         .chunks_exact(frames)
         .flat_map(|row| (0..width).map(move |x| row[share(x, width, frames)].iter().map(|&v| f64::from(v)).sum()))
         .collect();
+    let mut pixels = Vec::with_capacity(3 * width * height);
     for y in 0..height {
         let rows = share(height - 1 - y, height, bins);
         for x in 0..width {
             let cells = (rows.len() * share(x, width, frames).len()) as f64;
             let sum: f64 = rows.clone().map(|row| columns[row * width + x]).sum();
-            put(x, y, colour(DB * sum / cells));
+            pixels.extend(colour(DB * sum / cells, levels));
         }
-        let db = bottom + (top - bottom) * (height - 1 - y) as f64 / (height - 1).max(1) as f64;
-        (0..BAR as usize).for_each(|x| put(width + GAP as usize + x, y, colour(db)));
     }
+    pixels
+}
+
+/// The colour bar as RGB, one pixel wide, the highest level first.
+fn bar((bottom, top): (f64, f64), height: usize) -> Vec<u8> {
+    let db = |y: usize| bottom + (top - bottom) * (height - 1 - y) as f64 / (height - 1).max(1) as f64;
+    (0..height).flat_map(|y| colour(db(y), (bottom, top))).collect()
 }
 
 /// An area of pixels.
@@ -184,7 +266,7 @@ fn draw(area: &Area, layout: &Layout, picture: &Spectrogram, frames: usize, (low
     let middle = top + height / 2;
     // seven tenths of an em a letter are more than text of any length needs
     let letters = f64::from(width + GAP + BAR + RIGHT) / (0.55 * TITLE);
-    text(area, &clean(picture.title, letters as usize), (left, TOP / 2), TITLE, INK, HPos::Left)?;
+    text(area, &title(picture.title, letters as usize), (left, TOP / 2), TITLE, INK, HPos::Left)?;
 
     let (unit, ticks) = time_ticks(picture, frames, width);
     for (at, name) in ticks {
@@ -199,11 +281,7 @@ fn draw(area: &Area, layout: &Layout, picture: &Spectrogram, frames: usize, (low
         line(area, (left - TICK, y), (left, y))?;
         text(area, &name, (left - TICK - 6, y), TEXT, INK, HPos::Right)?;
     }
-    let unit = match picture.scale {
-        Scale::Hertz => "frequency (Hz)",
-        Scale::Notes => "pitch",
-    };
-    upright(area, unit, (22, middle))?;
+    upright(area, frequency_unit(picture.scale), (22, middle))?;
 
     let bar = right + GAP + BAR;
     for db in level_ticks(low, high, height) {
@@ -222,6 +300,26 @@ fn line(area: &Area, from: (i32, i32), to: (i32, i32)) -> Drawn {
     area.draw(&PathElement::new([from, to], GREY.stroke_width(1)))
 }
 
+/// `text` in at most `longest` letters that the font has. Others are transliterated, with a code after them: texts that
+/// are transliterated alike (of Chinese there are many) have different codes.
+fn title(text: &str, longest: usize) -> String {
+    let Ok(font) = FontRef::try_from_slice(epaint_default_fonts::UBUNTU_LIGHT) else { return clean(text, longest) };
+    // without what cannot be printed, and not yet cut
+    let whole = clean(text, usize::MAX);
+    let is_drawn = |c: char| font.glyph_id(c).0 != 0;
+    if whole.chars().all(|c| is_drawn(c) || c == '\u{fffd}') {
+        return clean(text, longest);
+    }
+    let letters = |c: char| match any_ascii::any_ascii_char(c) {
+        _ if is_drawn(c) => c.to_string(),
+        "" => "?".to_owned(),
+        letters => letters.to_owned(),
+    };
+    let code = &blake3::hash(text.as_bytes()).to_hex()[..4];
+    let note = format!(" (transliterated, {code})");
+    clean(&whole.chars().map(letters).collect::<String>(), longest.saturating_sub(note.len())) + &note
+}
+
 /// One line of text; `at` is the middle of its capitals in height.
 fn text(area: &Area, words: &str, at: (i32, i32), pixels: f64, colour: RGBColor, side: HPos) -> Drawn {
     let style = font(pixels).color(&colour).pos(Pos::new(side, VPos::Center));
@@ -237,6 +335,13 @@ fn upright(area: &Area, words: &str, at: (i32, i32)) -> Drawn {
 /// plotters sets the capitals of bitmap text so much above the middle that was asked for.
 fn lowered(pixels: f64) -> i32 {
     (0.2 * 1.24 * pixels).round() as i32
+}
+
+fn frequency_unit(scale: Scale) -> &'static str {
+    match scale {
+        Scale::Hertz => "frequency (Hz)",
+        Scale::Notes => "pitch",
+    }
 }
 
 /// `-20` with a minus sign.
@@ -353,6 +458,10 @@ fn level_ticks(low: f64, high: f64, height: i32) -> Vec<f64> {
     (first..=(high / step).floor() as i64).map(|k| k as f64 * step).collect()
 }
 
+fn encoded(pixels: &[u8], size: (u32, u32)) -> Result<Vec<u8>> {
+    encode(pixels, size).map_err(|error| Error::Config(format!("cannot draw: {error}")))
+}
+
 fn encode(pixels: &[u8], (width, height): (u32, u32)) -> std::result::Result<Vec<u8>, png::EncodingError> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
@@ -383,6 +492,22 @@ mod tests {
         let info = reader.next_frame(&mut pixels).unwrap();
         assert_eq!((info.color_type, info.bit_depth), (png::ColorType::Rgb, png::BitDepth::Eight));
         (info.width as usize, info.height as usize, pixels)
+    }
+
+    #[test]
+    fn titles_are_drawn_or_transliterated_and_stay_different() {
+        for plain in ["blues.00012: log-mel", "Größe à la Ωμέγα, Я", ""] {
+            assert_eq!(title(plain, 80), plain);
+        }
+        // as pinyin has them
+        let shown = title("山川.wav: log-mel", 80);
+        assert!(shown.starts_with("ShanChuan.wav: log-mel (transliterated, "), "{shown}");
+        assert!(title("Привет 東京 🎵", 80).starts_with("Привет "), "what the font has is kept");
+        // all of them are read "shi"
+        let alike: Vec<String> = ["市.wav", "是.wav", "事.wav"].map(|name| title(name, 80)).to_vec();
+        assert!(alike[0] != alike[1] && alike[1] != alike[2] && alike[0] != alike[2], "{alike:?}");
+        let long = title(&"山".repeat(100), 60);
+        assert!(long.chars().count() == 60 && long.contains("… (transliterated, "), "{long}");
     }
 
     #[test]

@@ -2,34 +2,70 @@
 //! worth, confusion matrix, curve.
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use clap::ValueEnum;
+use unicode_width::UnicodeWidthStr;
 
 use crate::baseline;
 use crate::models::Architecture;
 use crate::train::config::Config;
-use crate::train::evaluate::Accuracies;
-use crate::train::fit::Epoch;
+use crate::train::evaluate::{Accuracies, argmax};
+use crate::train::metrics::Epoch;
 use crate::train::results::{Results, Run};
 
-use super::published::{self, Value};
-use super::stats::{Paired, difference, mean_sd};
-use super::{
+use super::labels::{
     SYNTHETIC, Section, clean, counted, data_label, data_labels, experiment, group_names, groups, is_augmented, labels,
     last_runs, repeat, run_name, variant,
 };
+use super::published::{self, Value};
+use super::stats::{Paired, difference, mean_sd};
 
 /// A rule below the header and nothing else: the study's tables fit eighty columns.
 pub const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
 
 /// Cells of text, shown on a terminal, written as Markdown, or (by the template of [`super::html`]) as HTML.
-#[derive(Serialize)]
 pub(super) struct Grid {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
     /// So many columns stand left, the rest right.
     left: usize,
+}
+
+impl Serialize for Grid {
+    /// For the template: with the class of [`cards_below`].
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let longest = |texts: &mut dyn Iterator<Item = &str>| texts.map(|text| text.chars().count()).max().unwrap_or(0);
+        let column = |k: usize| {
+            // headers wrap between words, and a number's interval is below it
+            let header = longest(&mut self.header[k].split(' '));
+            let parts = if k < self.left { "\n" } else { " (" };
+            header.max(longest(&mut self.rows.iter().flat_map(|row| row[k].split(parts))))
+        };
+        let columns: Vec<usize> = (0..self.header.len()).map(column).collect();
+        let mut fields = serializer.serialize_struct("Grid", 4)?;
+        fields.serialize_field("header", &self.header)?;
+        fields.serialize_field("rows", &self.rows)?;
+        fields.serialize_field("left", &self.left)?;
+        fields.serialize_field("cards", cards_below(&columns))?;
+        fields.end()
+    }
+}
+
+/// The page's class for a table whose `columns` are so many characters wide: below which width of the window its rows are
+/// shown as cards, since they would not fit.
+pub(super) fn cards_below(columns: &[usize]) -> &'static str {
+    let letters: usize = columns.iter().sum();
+    // a letter and a column's margins, in rem; margins are narrower on a phone
+    let rem = |margins: f64| 0.51 * letters as f64 + margins * columns.len() as f64;
+    match rem(1.2) {
+        _ if rem(0.7) <= 21.0 => "",
+        ..=26.0 => "below-30",
+        ..=43.0 => "below-48",
+        ..=58.0 => "below-64",
+        ..=68.0 => "below-76",
+        _ => "always",
+    }
 }
 
 impl Grid {
@@ -190,6 +226,9 @@ pub fn caption(runs: &[Run]) -> Vec<String> {
                 counted(*epochs as usize, "epoch")
             ));
         }
+        if let Some(line) = majority(&group[0].results) {
+            add(format!("{}: {line}", data_label(data)));
+        }
         let n = repeats(&group);
         match group.len() {
             1 => add(format!("{n}: the spread is not known")),
@@ -198,6 +237,21 @@ pub fn caption(runs: &[Run]) -> Vec<String> {
         }
     }
     lines
+}
+
+/// The accuracy of a guess that needs no net, if the classes are of unequal size: the largest class's share of the test
+/// tracks.
+pub fn majority(results: &Results) -> Option<String> {
+    let sizes: Vec<u32> = results.confusion.iter().map(|row| row.iter().sum()).collect();
+    let (total, smallest) = (sizes.iter().sum::<u32>(), *sizes.iter().min()?);
+    let largest = argmax(&sizes);
+    // A track more or less is the split's rounding.
+    if 10 * u64::from(sizes[largest]) <= 11 * u64::from(smallest) {
+        return None;
+    }
+    let class = results.data.classes.get(largest).map_or_else(String::new, |class| clean(class, 40));
+    let share = 100.0 * f64::from(sizes[largest]) / f64::from(total);
+    Some(format!("classes of unequal size: always answering {class} is right for {share:.1} % of the test tracks"))
 }
 
 /// The nets' accuracies, mean ± sd over seeds, each followed by the published ones, within eighty columns. Print
@@ -423,7 +477,7 @@ pub fn replication_text(runs: &[Run]) -> String {
 }
 
 /// A table with what must be read with it.
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 pub(super) struct Part {
     pub title: &'static str,
     pub grid: Grid,
@@ -533,29 +587,93 @@ pub fn confusion_markdown(run: &Run) -> String {
     format!("{}\n{}\n", confusion_grid(&run.results).markdown(), escape(&confusion_caption(run)))
 }
 
-/// Rows shown of a curve.
-const CURVE_ROWS: usize = 8;
+/// Up to so many epochs are all shown.
+const ALL_EPOCHS: usize = 20;
+
+/// From one shown epoch to the next: 1, or a round number that leaves at most [`ALL_EPOCHS`] and a few rows.
+fn shown_every(epochs: usize) -> usize {
+    if epochs <= ALL_EPOCHS {
+        return 1;
+    }
+    let round = (0..).flat_map(|power| [1, 2, 5].map(|digit| digit * 10usize.pow(power)));
+    round.into_iter().find(|step| epochs / step <= ALL_EPOCHS).unwrap_or(epochs)
+}
+
+/// Which epochs a curve's table shows: `every epoch`, or `the first, every 10th and the last of 100 epochs`.
+pub(super) fn curves_caption(epochs: &[Epoch]) -> String {
+    match shown_every(epochs.len()) {
+        1 => "every epoch".to_string(),
+        step => format!("the first, every {step}{} and the last of {} epochs", ordinal(step), epochs.len()),
+    }
+}
+
+/// `th`, `nd` and the like.
+fn ordinal(number: usize) -> &'static str {
+    match (number % 100, number % 10) {
+        (11..=13, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        _ => "th",
+    }
+}
 
 pub(super) fn curves_grid(epochs: &[Epoch]) -> Grid {
     let mut grid = Grid::new(&["epoch", "learning rate", "training loss (sum)", "training raw, %", "test raw, %"], 0);
-    let count = epochs.len().min(CURVE_ROWS);
-    for k in 0..count {
-        // First and last are always among them.
-        let epoch = &epochs[k * (epochs.len() - 1) / (count - 1).max(1)];
-        grid.rows.push(vec![
-            epoch.epoch.to_string(),
-            format!("{:.2e}", epoch.learning_rate),
-            format!("{:.2}", epoch.loss),
-            format!("{:.2}", epoch.train_accuracy),
-            format!("{:.2}", epoch.test_accuracy),
-        ]);
+    let step = shown_every(epochs.len());
+    for (number, epoch) in (1..).zip(epochs) {
+        if number == 1 || number % step == 0 || number == epochs.len() {
+            grid.rows.push(vec![
+                epoch.epoch.to_string(),
+                format!("{:.2e}", epoch.learning_rate),
+                format!("{:.2}", epoch.loss),
+                format!("{:.2}", epoch.train_accuracy),
+                format!("{:.2}", epoch.test_accuracy),
+            ]);
+        }
     }
     grid
 }
 
-/// The first, some and the last of `epochs`.
+/// The epochs that [`curves_caption`] names.
 pub fn curves(epochs: &[Epoch]) -> Table {
     curves_grid(epochs).table()
+}
+
+/// [`curves`] with what it shows, for a terminal; ends with a line break.
+pub fn curves_text(epochs: &[Epoch]) -> String {
+    format!("{}\n  {}\n", curves(epochs), curves_caption(epochs))
+}
+
+/// [`confusion`] as far as it fits `width` columns, for a terminal; ends with a line break. Where genres are left out, the
+/// line below says so and that `whole` has all of them.
+pub fn confusion_text(results: &Results, width: usize, whole: &str) -> String {
+    let classes = results.data.classes.len();
+    let fits = |count: &usize| confusion_part(results, *count).table().lines().all(|line| line.width() <= width);
+    let count = match fits(&classes) {
+        true => classes,
+        false => (1..classes).rev().find(fits).unwrap_or(1),
+    };
+    let table = confusion_part(results, count).table();
+    match count == classes {
+        true => format!("{table}\n"),
+        false => format!("{table}\n  the first {count} of {classes} genres; all of them: {whole}\n"),
+    }
+}
+
+/// The confusion matrix of the first `count` classes; the others are one column.
+fn confusion_part(results: &Results, count: usize) -> Grid {
+    let mut grid = confusion_grid(results);
+    let classes = results.data.classes.len();
+    if count < classes {
+        grid.rows.truncate(count);
+        grid.header.splice(1 + count..=classes, ["others".to_string()]);
+        for (row, counts) in grid.rows.iter_mut().zip(&results.confusion) {
+            let others: u64 = counts.iter().skip(count).map(|&tracks| u64::from(tracks)).sum();
+            row.splice(1 + count..=classes, [others.to_string()]);
+        }
+    }
+    grid
 }
 
 /// The baselines, mean ± sd over those on the same data by the same kind of split.
@@ -621,7 +739,7 @@ pub fn document(sections: &[Section]) -> String {
         }
         let device = escape(&clean(device, 80));
         text += &format!("{parameters} parameters; trained and tested in {seconds:.0} s on {device}\n\n");
-        text += &format!("{}\n", curves_grid(&run.epochs).markdown());
+        text += &format!("{}\n{}\n\n", curves_grid(&run.epochs).markdown(), escape(&curves_caption(&run.epochs)));
         text += &confusion_markdown(run);
     }
     text
@@ -652,16 +770,22 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_keeps_first_and_last() {
+    fn a_curve_shows_every_epoch_or_says_which() {
         let epoch = |epoch| Epoch { epoch, learning_rate: 5e-5, loss: 1.0, train_accuracy: 50.0, test_accuracy: 40.0 };
-        let shown = |n: u32| -> Vec<String> {
+        let shown = |n: u32| -> (Vec<String>, String) {
             let epochs: Vec<Epoch> = (1..=n).map(epoch).collect();
-            curves_grid(&epochs).rows.iter().map(|row| row[0].clone()).collect()
+            (curves_grid(&epochs).rows.iter().map(|row| row[0].clone()).collect(), curves_caption(&epochs))
         };
-        assert!(shown(0).is_empty());
-        assert_eq!(shown(1), ["1"]);
-        assert_eq!(shown(2), ["1", "2"]);
-        assert_eq!(shown(8).len(), 8);
-        assert_eq!(shown(100), ["1", "15", "29", "43", "57", "71", "85", "100"]);
+        assert!(shown(0).0.is_empty());
+        for n in [1, 2, 8, 10, 20] {
+            assert_eq!(shown(n), ((1..=n).map(|epoch| epoch.to_string()).collect(), "every epoch".to_string()));
+        }
+        let (rows, caption) = shown(21);
+        assert_eq!(rows, ["1", "2", "4", "6", "8", "10", "12", "14", "16", "18", "20", "21"]);
+        assert_eq!(caption, "the first, every 2nd and the last of 21 epochs");
+        let (rows, caption) = shown(200);
+        assert_eq!((rows.len(), &rows[1][..], &rows[20][..]), (21, "10", "200"));
+        assert_eq!(caption, "the first, every 10th and the last of 200 epochs");
+        assert_eq!(shown(12_345).0.len(), 14);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::Timing;
+use super::timing::KernelTiming;
 use crate::tape::{Node, Source, Step, Tape, Var};
 
 /// More inputs or outputs than any operation has.
@@ -87,7 +87,7 @@ impl Executor {
     }
 
     /// Runs every node once, one after the other, and gives the time of each.
-    pub fn profile(&mut self, tape: &Tape, step: &Step) -> Vec<Timing> {
+    pub fn profile(&mut self, tape: &Tape, step: &Step) -> Vec<KernelTiming> {
         rayon::scope(|_| self.run(tape, step, false));
         let timing = |task: &Task| {
             let node = &tape.nodes()[task.node];
@@ -97,7 +97,7 @@ impl Executor {
                 Some(param) => param.name.clone(),
                 None => node.writes.first().map_or(String::new(), |var| value(var).shape.to_string()),
             };
-            Timing { op: node.op.name(), kernel, seconds: task.seconds }
+            KernelTiming { op: node.op.name(), kernel, seconds: task.seconds }
         };
         self.levels.iter().flatten().map(timing).collect()
     }
@@ -143,8 +143,9 @@ fn run_node(node: &Node, values: &[Vec<f32>], outputs: &mut [Vec<f32>; MOST], st
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::Dispatch;
     use crate::error::Result;
-    use crate::tape::{Dispatch, Gradient, Op};
+    use crate::tape::{Gradient, Op};
     use crate::tensor::Shape;
 
     /// The sum of all inputs, added to what is there if it updates.
@@ -186,7 +187,7 @@ mod tests {
     fn nodes_wait_for_what_they_read_and_for_readers_of_what_they_write() {
         let mut tape = Tape::new();
         let x = tape.input("x", [1]);
-        let (w, v) = (tape.param("w", [1]), tape.state("v", [1]));
+        let (w, v) = (tape.param("w", [1]).unwrap(), tape.state("v", [1]).unwrap());
         let sum = |tape: &mut Tape, reads: &[Var]| tape.one(Sum { updates: false }, reads).unwrap();
         let a = sum(&mut tape, &[x, w]); // 0
         let b = sum(&mut tape, &[a, a]); // 1
@@ -201,7 +202,7 @@ mod tests {
         let mut executor = Executor::new(&tape);
         executor.write(x, &[1.0]);
         executor.write(w, &[10.0]);
-        executor.step(&tape, &Step::new(1, 0, 0.0, (0.9, 0.999)));
+        executor.step(&tape, &Step::new(1, 0, 0.0));
         let found = [a, b, c, d, e, f, w, v].map(|var| executor.read(var)[0]);
         assert_eq!(found, [11.0, 22.0, 1.0, 11.0, 33.0, 12.0, 11.0, 1.0]);
     }

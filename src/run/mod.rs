@@ -4,22 +4,24 @@
 //! [`mod@reference`] runs the same tape naively in f64.
 
 pub mod cpu;
-mod fuse;
 pub mod gpu;
 pub mod reference;
+mod timing;
 
-pub use fuse::fuse;
-
-use crate::device::Device;
+use crate::device::{Device, memory};
 use crate::error::{Error, Result};
 use crate::tape::{Source, Step, Tape, Value, Var};
 use crate::tensor::{Params, Tensor};
+
+pub use timing::KernelTiming;
 
 /// A tape with its buffers on one device.
 #[derive(Debug)]
 pub struct Plan {
     tape: Tape,
     executor: Executor,
+    /// Inputs that a node reads and that nothing has filled yet.
+    missing: Vec<Var>,
 }
 
 /// A data set's part in a program: rows that fill an input.
@@ -38,20 +40,12 @@ pub struct Table<'d> {
 pub struct Feed<'d> {
     tables: Vec<Table<'d>>,
     batch: usize,
+    /// Rows of each table.
+    held: usize,
+    /// Entries of the longest list of rows.
+    longest: usize,
     order: Vec<u32>,
     device: Option<gpu::Feed>,
-}
-
-/// What one kernel of a step took.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Timing {
-    /// The operation that it belongs to.
-    pub op: &'static str,
-    /// On a GPU its entry point; on the CPU, where an operation is one kernel, the parameter that it reads or writes,
-    /// or the shape that it writes.
-    pub kernel: String,
-    /// What it took.
-    pub seconds: f64,
 }
 
 #[derive(Debug)]
@@ -77,17 +71,32 @@ impl Plan {
     /// As [`Plan::new`]; [`Error::Device`] for more nets than [`NETS`](crate::device::gpu::NETS) on a GPU.
     pub fn several(tape: &Tape, device: &Device, params: &[Params]) -> Result<Vec<Self>> {
         let executors: Vec<Executor> = match device {
-            Device::Cpu => params.iter().map(|_| Executor::Cpu(cpu::Executor::new(tape))).collect(),
+            Device::Cpu => {
+                memory::check("the program", Plan::bytes(tape, device).saturating_mul(params.len() as u64))?;
+                params.iter().map(|_| Executor::Cpu(cpu::Executor::new(tape))).collect()
+            }
             Device::Gpu(gpu) => {
                 gpu::Executor::several(tape, gpu, params.len())?.into_iter().map(Executor::Gpu).collect()
             }
         };
         let plans = executors.into_iter().zip(params).map(|(executor, params)| {
-            let mut plan = Plan { tape: tape.clone(), executor };
+            let read = |var: &Var| tape.nodes().iter().any(|node| node.reads.contains(var));
+            let missing = tape.vars(Source::Input).filter(read).collect();
+            let mut plan = Plan { tape: tape.clone(), executor, missing };
             plan.set_params(params)?;
             Ok(plan)
         });
         plans.collect()
+    }
+
+    /// Bytes of the computer's memory that a plan of `tape` takes on `device`: every value on the CPU, none on a GPU,
+    /// which has its own.
+    pub fn bytes(tape: &Tape, device: &Device) -> u64 {
+        let live = (0..tape.values().len()).map(Var).filter(|&var| tape.is_live(var));
+        match device {
+            Device::Cpu => live.map(|var| tape.shape(var).len() as u64 * size_of::<f32>() as u64).sum(),
+            Device::Gpu(_) => 0,
+        }
     }
 
     /// Replaces every parameter.
@@ -115,7 +124,8 @@ impl Plan {
     /// Overwrites an input, a parameter or a state.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `data` does not fill the value; [`Error::Device`] if the device was lost.
+    /// [`Error::Shape`] if `data` does not fill the value, or if an operation that reads an input is not defined for a
+    /// number of it (a label that is no class); [`Error::Device`] if the device was lost.
     pub fn write(&mut self, var: Var, data: &[f32]) -> Result<()> {
         let value = &self.tape.values()[var.index()];
         assert!(value.source != Source::Node, "{} is computed, not written", value.name);
@@ -123,22 +133,50 @@ impl Plan {
             let message = format!("expected {} of shape {}, got {} values", value.name, value.shape, data.len());
             return Err(Error::shape("plan", message));
         }
+        self.check_input(var, data)?;
         match &mut self.executor {
             Executor::Cpu(executor) => executor.write(var, data),
             Executor::Gpu(executor) => executor.write(var, data)?,
         }
+        self.missing.retain(|&missing| missing != var);
         Ok(())
+    }
+
+    /// Asks the operations that read an input whether they are defined for `data`.
+    fn check_input(&self, var: Var, data: &[f32]) -> Result<()> {
+        if self.tape.values()[var.index()].source != Source::Input {
+            return Ok(());
+        }
+        for node in self.tape.nodes() {
+            for i in (0..node.reads.len()).filter(|&i| node.reads[i] == var) {
+                node.op.check_input(i, data)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a step while an input was never filled.
+    fn check_filled(&self, fed: &[Table]) -> Result<()> {
+        match self.missing.iter().find(|&&var| fed.iter().all(|table| table.input != var)) {
+            Some(var) => {
+                let message =
+                    format!("the input {} was never filled; write it or feed it", self.tape.values()[var.0].name);
+                Err(Error::shape("plan", message))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Writes the inputs and replays the tape once. On a GPU this is done some time later, and nothing waits
     /// but for nets side by side that are far behind.
     ///
     /// # Errors
-    /// As [`Plan::write`].
+    /// As [`Plan::write`]; [`Error::Shape`] if an input was never filled.
     pub fn step(&mut self, inputs: &[(Var, &[f32])], step: &Step) -> Result<()> {
         for (var, data) in inputs {
             self.write(*var, data)?;
         }
+        self.check_filled(&[])?;
         match &mut self.executor {
             Executor::Cpu(executor) => executor.step(&self.tape, step),
             Executor::Gpu(executor) => executor.step(step)?,
@@ -151,15 +189,28 @@ impl Plan {
     /// rows ([`Plan::order`]) has at most `rows` entries.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a table is no whole number of rows; [`Error::Device`] if the device has no memory for it.
+    /// [`Error::Shape`] if a table is no whole number of rows, if the tables differ in their number of rows, or if an
+    /// operation is not defined for a number of a table (a label that is no class); [`Error::Device`] if the device has
+    /// no memory for it.
     pub fn feed<'d>(&mut self, tables: &[Table<'d>], rows: usize) -> Result<Feed<'d>> {
-        let batch = tables.first().map_or(1, |table| self.tape.shape(table.input).dims()[0]);
+        let batch =
+            tables.first().and_then(|table| self.tape.shape(table.input).dims().first().copied()).unwrap_or(1).max(1);
         for table in tables {
             let shape = self.tape.shape(table.input);
             if shape.dims().first() != Some(&batch) || !table.data.len().is_multiple_of((shape.len() / batch).max(1)) {
                 let message = format!("expected rows of an input {shape}, got {} values", table.data.len());
                 return Err(Error::shape("feed", message));
             }
+            self.check_input(table.input, table.data)?;
+            self.check_input(table.input, &[table.filled])?;
+        }
+        let lengths = tables.iter().map(|table| table.data.len() / (self.tape.shape(table.input).len() / batch).max(1));
+        let lengths: Vec<usize> = lengths.collect();
+        if let Some(other) = (1..tables.len()).find(|&number| lengths[number] != lengths[0]) {
+            let name = |number: usize| &self.tape.values()[tables[number].input.0].name;
+            let (first, other_rows) = (lengths[0], lengths[other]);
+            let message = format!("{} has {first} rows, but {} has {other_rows}", name(0), name(other));
+            return Err(Error::shape("feed", message));
         }
         let device = match &mut self.executor {
             Executor::Cpu(_) => None,
@@ -168,14 +219,23 @@ impl Plan {
                 Some(executor.feed(&tables, batch, rows)?)
             }
         };
-        Ok(Feed { tables: tables.to_vec(), batch, order: Vec::new(), device })
+        let held = lengths.first().copied().unwrap_or(0);
+        Ok(Feed { tables: tables.to_vec(), batch, held, longest: rows, order: Vec::new(), device })
     }
 
     /// Replaces the list of rows that steps take, batch by batch.
     ///
     /// # Errors
+    /// [`Error::Shape`] if the list is longer than [`Plan::feed`] was told or names a row that the tables do not have;
     /// [`Error::Device`] if the device was lost.
     pub fn order(&mut self, feed: &mut Feed, rows: &[u32]) -> Result<()> {
+        if rows.len() > feed.longest {
+            let message = format!("a list of {} rows; the feed was made for {} at most", rows.len(), feed.longest);
+            return Err(Error::shape("order", message));
+        }
+        if let Some(row) = rows.iter().find(|&&row| row as usize >= feed.held) {
+            return Err(Error::shape("order", format!("row {row} of tables of {} rows", feed.held)));
+        }
         feed.order = rows.to_vec();
         match (&mut self.executor, &feed.device) {
             (Executor::Gpu(executor), Some(device)) => executor.order(device, rows),
@@ -188,6 +248,7 @@ impl Plan {
     /// # Errors
     /// As [`Plan::step`].
     pub fn step_from(&mut self, feed: &Feed, first: usize, step: &Step) -> Result<()> {
+        self.check_filled(&feed.tables)?;
         match (&mut self.executor, &feed.device) {
             (Executor::Gpu(executor), Some(device)) => executor.step_from(device, first, step),
             (Executor::Cpu(executor), _) => {
@@ -213,6 +274,7 @@ impl Plan {
     /// # Errors
     /// As [`Plan::read`].
     pub fn over(&mut self, feed: &Feed, var: Var, step: &Step) -> Result<Vec<f32>> {
+        self.check_filled(&feed.tables)?;
         let rows = feed.order.len();
         if let (Executor::Gpu(executor), Some(device)) = (&mut self.executor, &feed.device) {
             return executor.over(device, rows, var, step);
@@ -230,13 +292,16 @@ impl Plan {
     /// Copies a value to the host. On a GPU this waits for the steps asked for; side by side, so
     /// does whatever the host writes.
     ///
-    /// # Panics
-    /// If fusion left the value out.
-    ///
     /// # Errors
-    /// [`Error::Device`] if the device was lost.
+    /// [`Error::Shape`] if fusion left the value out; [`Error::Device`] if the device was lost.
     pub fn read(&mut self, var: Var) -> Result<Vec<f32>> {
-        assert!(self.tape.is_live(var), "{}: left out by fusion", self.tape.values()[var.index()].name);
+        if !self.tape.is_live(var) {
+            let name = &self.tape.values()[var.index()].name;
+            return Err(Error::shape(
+                "plan",
+                format!("{name} is left out by fusion; read it from the program as recorded"),
+            ));
+        }
         match &mut self.executor {
             Executor::Cpu(executor) => Ok(executor.read(var).to_vec()),
             Executor::Gpu(executor) => executor.read(var),
@@ -326,8 +391,9 @@ impl Plan {
     /// Runs `step`, one kernel after the other, and gives the time of each.
     ///
     /// # Errors
-    /// [`Error::Device`] if the device has no timestamps or was lost.
-    pub fn profile(&mut self, step: &Step) -> Result<Vec<Timing>> {
+    /// [`Error::Shape`] if an input was never filled; [`Error::Device`] if the device has no timestamps or was lost.
+    pub fn profile(&mut self, step: &Step) -> Result<Vec<KernelTiming>> {
+        self.check_filled(&[])?;
         match &mut self.executor {
             Executor::Cpu(executor) => Ok(executor.profile(&self.tape, step)),
             Executor::Gpu(executor) => executor.profile(step),

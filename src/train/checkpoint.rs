@@ -8,10 +8,12 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::tape::{Source, Tape};
 use crate::tensor::{Params, Tensor};
 
-use crate::files;
+/// Longer headers are refused by every reader of safetensors.
+const LONGEST_HEADER: u64 = 100_000_008;
 
 /// Writes `params` to `path` (beside, then renamed).
 ///
@@ -47,7 +49,9 @@ pub fn read(path: &Path, tape: &Tape) -> Result<Params> {
 
 /// As [`read`], but values of all `sources`; with the lines of text besides.
 pub(super) fn read_with(path: &Path, tape: &Tape, sources: &[Source]) -> Result<(Params, HashMap<String, String>)> {
-    let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
+    let values = || tape.vars_of(sources).into_iter().map(|var| &tape.values()[var.index()]);
+    let numbers: usize = values().map(|value| value.shape.len()).sum();
+    let bytes = files::read(path, LONGEST_HEADER + 4 * numbers as u64)?;
     let broken = |error| Error::data(path, format!("not a checkpoint (safetensors): {error}"));
     let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
     let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(broken)?;

@@ -93,7 +93,7 @@ pub struct Config {
     pub batch: usize,
     /// Seed of weights, shuffles and dropout.
     pub seed: u64,
-    /// Whether neighbouring operations are done as one (see [`crate::run::fuse`]).
+    /// Whether the program is rewritten by the rules of [`crate::fast`].
     #[serde(default = "yes")]
     pub fuse: bool,
     /// Where the tracks come from.
@@ -284,25 +284,20 @@ impl Config {
         }
     }
 
-    /// Refuses values that make no sense.
+    /// Refuses values that make no sense, in the type that they are used in.
     ///
     /// # Errors
     /// [`Error::Config`] naming the field, its value and what would do.
     pub fn check(&self) -> Result<()> {
+        self.check_numbers()?;
         let refuse = |field: &str, value: &dyn std::fmt::Display, wanted: &str| {
             Err(Error::Config(format!("{field}: expected {wanted}, got {value}")))
         };
-        let positive = |x: f64| x.is_finite() && x > 0.0;
+        if let Some(path) = self.data.path.as_deref().filter(|path| path.to_str().is_none()) {
+            let message = "its name is not UTF-8, as run.toml is; rename it, or name a link to it";
+            return Err(Error::Config(format!("{}: {message}", path.display())));
+        }
         match self {
-            c if !positive(c.learning_rate) => refuse("learning_rate", &c.learning_rate, "a positive number"),
-            c if !(0.0..1.0).contains(&c.dropout) => refuse("dropout", &c.dropout, "a number from 0 up to but not 1"),
-            c if !(c.l1.is_finite() && c.l1 >= 0.0) => refuse("l1", &c.l1, "0 or a positive number"),
-            c if !c.slope.is_finite() => refuse("slope", &c.slope, "a number"),
-            c if !positive(c.decay_rate) => refuse("decay_rate", &c.decay_rate, "a positive number"),
-            c if !positive(c.decay_steps) => refuse("decay_steps", &c.decay_steps, "a positive number"),
-            c if !(0.0..1.0).contains(&c.beta1) => refuse("beta1", &c.beta1, "a number from 0 up to but not 1"),
-            c if !(0.0..1.0).contains(&c.beta2) => refuse("beta2", &c.beta2, "a number from 0 up to but not 1"),
-            c if !positive(c.epsilon) => refuse("epsilon", &c.epsilon, "a positive number"),
             c if c.epochs == 0 => refuse("epochs", &c.epochs, "1 or more"),
             c if c.milestones.iter().any(|&epochs| epochs == 0 || epochs >= c.epochs) => {
                 refuse("milestones", &format!("{:?}", c.milestones), "epochs from 1 to before the last")
@@ -323,6 +318,65 @@ impl Config {
             c => c.data.front_end.check(),
         }
     }
+
+    /// Checks the numbers that the net and Adam compute with, which they do in f32.
+    fn check_numbers(&self) -> Result<()> {
+        let refuse = |field: &str, value: f64, wanted: &str| {
+            Err(Error::Config(format!("{field}: expected {wanted}, got {value:?}{}", range(value))))
+        };
+        let share = |x: f64| x == 0.0 || (x > 0.0 && (x as f32) < 1.0);
+        match self {
+            c if !is_positive(c.learning_rate) => refuse("learning_rate", c.learning_rate, "a positive number"),
+            c if !share(c.dropout) => refuse("dropout", c.dropout, "a number from 0 up to but not 1"),
+            c if c.l1 != 0.0 && !is_positive(c.l1) => refuse("l1", c.l1, "0 or a positive number"),
+            c if c.slope != 0.0 && !is_positive(c.slope.abs()) => refuse("slope", c.slope, "a number"),
+            c if !is_positive(c.decay_rate) => refuse("decay_rate", c.decay_rate, "a positive number"),
+            c if !is_positive(c.decay_steps) => refuse("decay_steps", c.decay_steps, "a positive number"),
+            c if !share(c.beta1) => refuse("beta1", c.beta1, "a number from 0 up to but not 1"),
+            c if !share(c.beta2) => refuse("beta2", c.beta2, "a number from 0 up to but not 1"),
+            c if !is_positive(c.epsilon) => refuse("epsilon", c.epsilon, "a positive number"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a schedule under which the learning rate leaves the range of f32 within `steps` steps, `batches` an epoch:
+    /// the net would learn nothing, or nothing but infinities.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the settings and the step.
+    pub fn check_schedule(&self, steps: u32, batches: u32) -> Result<()> {
+        let epoch = |step: u32| 1 + (step - 1) / batches.max(1);
+        let rate = |step: u32| self.learning_rate_at(step, epoch(step));
+        if steps == 0 || is_positive(rate(steps)) {
+            return Ok(());
+        }
+        // The rate only falls, or only rises: the first step that it fails at is found by halving.
+        let (mut fine, mut bad) = (0, steps);
+        while bad - fine > 1 {
+            let middle = fine + (bad - fine) / 2;
+            *(if is_positive(rate(middle)) { &mut fine } else { &mut bad }) = middle;
+        }
+        let Config { decay_rate, decay_steps, .. } = self;
+        let (value, bad_epoch) = (rate(bad), epoch(bad));
+        Err(Error::Config(format!(
+            "decay_rate {decay_rate:?} and decay_steps {decay_steps:?}: the learning rate of step {bad} (epoch \
+             {bad_epoch}) is {value:?}{}; use larger decay_steps, a decay_rate nearer to 1 or fewer epochs",
+            range(value)
+        )))
+    }
+}
+
+/// True for a positive number that f32 holds with all its digits.
+fn is_positive(x: f64) -> bool {
+    (f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX)).contains(&x)
+}
+
+/// What to add to a message about `x`, if its size is the fault.
+fn range(x: f64) -> String {
+    if x == 0.0 || !x.is_finite() || is_positive(x.abs()) {
+        return String::new();
+    }
+    format!(" (computed in f32, which holds {:e} to {:e})", f32::MIN_POSITIVE, f32::MAX)
 }
 
 #[cfg(test)]
@@ -373,12 +427,84 @@ mod tests {
         }
     }
 
+    /// f32 holds 1.18e-38 (below it digits are lost) to 3.4e38.
+    #[test]
+    fn numbers_are_checked_in_the_type_that_computes_with_them() {
+        type Field = fn(&mut Config) -> &mut f64;
+        let fields: [(&str, Field, bool); 9] = [
+            ("learning_rate", |c| &mut c.learning_rate, true),
+            ("l1", |c| &mut c.l1, true),
+            ("slope", |c| &mut c.slope, true),
+            ("decay_rate", |c| &mut c.decay_rate, true),
+            ("decay_steps", |c| &mut c.decay_steps, true),
+            ("epsilon", |c| &mut c.epsilon, true),
+            ("dropout", |c| &mut c.dropout, false),
+            ("beta1", |c| &mut c.beta1, false),
+            ("beta2", |c| &mut c.beta2, false),
+        ];
+        for (name, field, positive) in fields {
+            let check = |value: f64| {
+                let mut config = Config::preset(Preset::Paper, Architecture::Shallow);
+                *field(&mut config) = value;
+                config.check().map_err(|error| error.to_string())
+            };
+            let mut bad = vec![f64::NAN, f64::INFINITY, -f64::INFINITY];
+            let (small, shares) = ([1e-39, 1e-46, 1e-310, 3.5e38, 1e300], [1.0, 0.999_999_999, -1e-9, -1e-46]);
+            bad.extend(if positive { &small[..] } else { &shares[..] });
+            for value in bad {
+                let message = check(value).unwrap_err();
+                assert!(message.starts_with(&format!("{name}: expected ")) && message.contains(&format!("{value:?}")));
+            }
+            let good = if positive { [1.2e-38, 1e-5, 3.4e38] } else { [0.0, 1e-46, 0.999_999] };
+            good.into_iter().for_each(|value| check(value).unwrap());
+        }
+        let mut config = Config::preset(Preset::Paper, Architecture::Shallow);
+        config.epsilon = 1e-46;
+        let message = "epsilon: expected a positive number, got 1e-46 (computed in f32, which holds 1.1754944e-38 to 3.4028235e38)";
+        assert_eq!(config.check().unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn a_schedule_that_leaves_f32_is_refused_with_its_step() {
+        let mut config = Config::preset(Preset::Report, Architecture::Shallow);
+        (config.schedule, config.decay_rate, config.decay_steps) = (Schedule::Exp, 0.1, 1.0);
+        // 5e-5 * 0.1^(step - 1): 5e-38 in step 34, 5e-39 in step 35
+        assert!(config.check_schedule(34, 10).is_ok());
+        let message = config.check_schedule(1000, 10).unwrap_err().to_string();
+        assert!(message.contains("the learning rate of step 35 (epoch 4) is "), "{message}");
+        assert!(message.starts_with("decay_rate 0.1 and decay_steps 1.0: "), "{message}");
+        config.decay_rate = 10.0; // 5e-5 * 10^43 is 5e38
+        let message = config.check_schedule(1000, 10).unwrap_err().to_string();
+        assert!(message.contains("the learning rate of step 44 (epoch 5) is "), "{message}");
+        // The rate of epoch 35, whose first step is 341.
+        (config.decay_rate, config.decay_unit) = (0.1, DecayUnit::Epochs);
+        assert!(config.check_schedule(340, 10).is_ok());
+        assert!(config.check_schedule(350, 10).unwrap_err().to_string().contains("step 341 (epoch 35)"));
+        config.decay_steps = 1e-30;
+        assert!(config.check_schedule(10, 10).is_ok(), "one epoch has the first rate throughout");
+        config.schedule = Schedule::Constant;
+        assert!(config.check_schedule(u32::MAX, 10).is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_run_toml_cannot_hold_is_refused_by_name() {
+        use std::os::unix::ffi::OsStrExt;
+        let mut config = Config::preset(Preset::Paper, Architecture::Deep);
+        config.data.path = Some(std::ffi::OsStr::from_bytes(b"genr\xe9s").into());
+        let said = config.check().unwrap_err().to_string();
+        assert_eq!(said, "genr\u{fffd}s: its name is not UTF-8, as run.toml is; rename it, or name a link to it");
+    }
+
     #[test]
     fn nonsense_is_refused_by_name() {
         let mut config = Config::preset(Preset::Paper, Architecture::Deep);
         assert!(config.check().is_ok());
         config.dropout = 1.0;
-        assert_eq!(config.check().unwrap_err().to_string(), "dropout: expected a number from 0 up to but not 1, got 1");
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "dropout: expected a number from 0 up to but not 1, got 1.0"
+        );
         config.dropout = 0.1;
         config.data.fold = 3;
         assert_eq!(config.check().unwrap_err().to_string(), "fold: expected 0 where there are no --folds, got 3");

@@ -13,7 +13,7 @@ use crate::tensor::Params;
 use super::program::EvaluateProgram;
 
 /// Segments of one forward pass.
-const BATCH: usize = 30;
+pub(super) const BATCH: usize = 30;
 
 /// Shares of correct predictions, in percent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,7 +92,7 @@ impl<'d> Evaluator<'d> {
     /// Those of the plan.
     pub fn logits(&mut self, params: &Params) -> Result<Vec<f32>> {
         self.plan.set_params(params)?;
-        self.plan.over(&self.feed, self.program.logits, &Step::new(1, 0, 0.0, (0.0, 0.0)))
+        self.plan.over(&self.feed, self.program.logits, &Step::new(1, 0, 0.0))
     }
 }
 

@@ -7,6 +7,7 @@ pub mod config;
 pub mod evaluate;
 mod events;
 pub mod fit;
+pub mod metrics;
 pub mod program;
 pub mod results;
 pub mod state;

@@ -2,9 +2,9 @@
 
 use crate::autodiff;
 use crate::error::Result;
+use crate::fast;
 use crate::models::{Mode, Net};
 use crate::ops::{self, Adam, Classification};
-use crate::run;
 use crate::tape::{Source, Tape, Var};
 
 /// A training step.
@@ -52,7 +52,7 @@ impl TrainProgram {
     /// The program as it is run: fused, or as it was recorded.
     pub fn fused(mut self, fuse: bool) -> Self {
         if fuse {
-            self.tape = run::fuse(&self.tape);
+            self.tape = fast::rewrite(&self.tape, fast::ALL);
         }
         self
     }
@@ -85,7 +85,7 @@ impl EvaluateProgram {
     /// As [`TrainProgram::fused`].
     pub fn fused(mut self, fuse: bool) -> Self {
         if fuse {
-            self.tape = run::fuse(&self.tape);
+            self.tape = fast::rewrite(&self.tape, fast::ALL);
         }
         self
     }

@@ -13,14 +13,15 @@ use serde::{Deserialize, Serialize};
 use crate::data::Dataset;
 use crate::data::fingerprint::Fingerprint;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Lock};
 use crate::models::Architecture;
 
 use super::checkpoint;
 use super::config::{Config, Preset};
 use super::evaluate::{Accuracies, Evaluation, TrackPrediction};
 use super::events::{self, Events};
-use super::fit::{self, Epoch, Keeper, Observer, Options, Outcome, Trainer};
+use super::fit::{self, Keeper, Observer, Options, Outcome, Trainer};
+use super::metrics::Epoch;
 use super::state::State;
 
 /// What a net was trained and tested on, in numbers.
@@ -176,9 +177,6 @@ impl Observer for Saving<'_> {
 
     fn epoch(&mut self, epochs: &[Epoch]) -> Result<()> {
         write_metrics(&self.folder.join(METRICS), epochs)?;
-        if let (Some(events), Some(last)) = (&mut self.events, epochs.last()) {
-            events.write(last)?;
-        }
         self.inner.epoch(epochs)
     }
 
@@ -188,6 +186,10 @@ impl Observer for Saving<'_> {
 }
 
 impl Keeper for Saving<'_> {
+    fn timed(&mut self, epoch: &Epoch, time: f64) -> Result<()> {
+        self.events.as_mut().map_or(Ok(()), |events| events.write(epoch, time))
+    }
+
     fn wants_state(&self) -> bool {
         self.saved.elapsed() >= self.save_every
     }
@@ -218,6 +220,13 @@ impl Saving<'_> {
     }
 }
 
+/// Most bytes of a file of settings, and of a curve, that are read.
+const LONGEST_SETTINGS: u64 = 1 << 20;
+const LONGEST_METRICS: u64 = 64 << 20;
+/// Most bytes of a track's name in `segments.csv`, and of a logit or a class's name.
+const LONGEST_NAME: u64 = 1 << 13;
+const LONGEST_LOGIT: u64 = 600;
+
 const RUN: &str = "run.toml";
 const DATA: &str = "data.json";
 const METRICS: &str = "metrics.csv";
@@ -230,7 +239,7 @@ const RESULTS: &str = "results.json";
 pub struct Saves {
     /// The state is written after the first epoch that ends so long after the last time.
     pub every: Duration,
-    /// Whether the curve is also written as TensorBoard's event files.
+    /// Whether the curve is also written as TensorBoard's event file. A run that has one keeps it in any case.
     pub tensorboard: bool,
 }
 
@@ -277,8 +286,10 @@ pub fn train(
         true => Some(State::read(&path, trainer.tape())?),
         false => None,
     };
-    let done = state.as_ref().map_or(&[][..], |state| &state.reached.epochs);
-    let events = saves.tensorboard.then(|| Events::start(folder, done)).transpose()?;
+    // a run that has an event file keeps it
+    let watched = saves.tensorboard || Events::are_in(folder);
+    let reached = state.as_ref().map(|state| state.reached.clone()).unwrap_or_default();
+    let events = watched.then(|| Events::start(folder, &reached.epochs, &reached.times)).transpose()?;
     let (save_every, saved) = (saves.every, Instant::now());
     let mut saving = Saving { folder, config, dataset, device, save_every, saved, events, inner: observer };
     let outcome = fit::fit(trainer, config, dataset, options, state.as_ref(), &mut saving)?;
@@ -337,28 +348,72 @@ pub fn remove_state(folder: &Path) -> Result<()> {
 
 /// Whether `folder` holds a finished run.
 pub fn is_finished(folder: &Path) -> bool {
-    folder.join(RESULTS).is_file()
+    folder.join(RESULTS).exists()
 }
 
 /// Whether `folder` holds the state of an unfinished run.
 pub fn has_state(folder: &Path) -> bool {
-    folder.join(STATE).is_file()
+    folder.join(STATE).exists()
 }
 
-/// Removes a run that came to nothing: one without a state or results.
-pub fn discard(folder: &Path) {
-    if !is_finished(folder) && !has_state(folder) {
-        let of_milestone =
-            |name: &str| ["results-", "segments-", "confusion-"].iter().any(|stem| name.starts_with(stem));
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if [RUN, DATA, METRICS, events::FILE].contains(&&*name) || of_milestone(&name) {
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
-        files::discard(folder);
+/// Removes the state and the temporary files that a kill left in a finished run, as far as nobody else is at it.
+pub fn tidy(folder: &Path) {
+    if is_finished(folder)
+        && (folder.join(STATE).symlink_metadata().is_ok() || files::has_leftovers(folder))
+        && let Ok(Some(_lock)) = Lock::take(folder)
+    {
+        files::sweep(folder, Duration::ZERO);
+        // whether it could be removed or not, the run is read
+        let _ = remove_state(folder);
     }
+}
+
+/// Takes the run's folder for this process alone.
+///
+/// # Errors
+/// [`Error::Config`] if another process is training in it; those of [`Lock::take`].
+pub fn claim(folder: &Path) -> Result<Lock> {
+    Lock::take(folder)?.ok_or_else(|| {
+        let message = "another process is training in it; wait for its end, or stop it first";
+        Error::Config(format!("{}: {message}", folder.display()))
+    })
+}
+
+/// Whether a run was begun in `folder`: from then on it can be taken up.
+pub fn is_begun(folder: &Path) -> bool {
+    folder.join(RUN).exists()
+}
+
+/// Gives a folder back. A run that came to nothing, one without a state or results, is removed; where other files are in
+/// its folder, its settings stay, and it can be taken up.
+pub fn discard(lock: Lock) {
+    let folder = lock.folder();
+    if is_finished(folder) || has_state(folder) {
+        return;
+    }
+    files::sweep(folder, Duration::ZERO);
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if is_own(&entry.file_name().to_string_lossy()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    // the settings and the lock
+    if std::fs::read_dir(folder).is_ok_and(|entries| entries.count() <= 2) {
+        let _ = std::fs::remove_file(folder.join(RUN));
+    }
+    lock.discard();
+}
+
+/// Whether a training makes a file of this name, other than its settings.
+fn is_own(name: &str) -> bool {
+    const NAMES: [&str; 8] =
+        [DATA, METRICS, CHECKPOINT, events::FILE, "segments.csv", "confusion.csv", "curves.svg", "confusion.svg"];
+    let of_milestone = |(stem, ending)| {
+        let number = name.strip_prefix(stem).and_then(|name| name.strip_suffix(ending));
+        number.is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    NAMES.contains(&name)
+        || [("results-", ".json"), ("segments-", ".csv"), ("confusion-", ".csv")].into_iter().any(of_milestone)
 }
 
 /// Writes a `run.toml` (beside, then renamed).
@@ -367,15 +422,45 @@ fn write_config(path: &Path, config: &Config) -> Result<()> {
     files::replace(path, text.as_bytes())
 }
 
+/// What is wrong with `run.toml` where it holds a key that nobody reads: which, in which line, and which is meant.
+fn explained(message: &str, text: &str) -> Option<String> {
+    let (key, nearest) = files::unknown_key(message)?;
+    let named = |line: &str| line.split_once('=').is_some_and(|(name, _)| name.trim().trim_matches('"') == key);
+    // the same key may stand where it belongs as well: without the line that is meant, nothing is said of it
+    let without = |out: usize| {
+        let kept: Vec<&str> = text.lines().enumerate().filter(|(line, _)| *line != out).map(|(_, line)| line).collect();
+        kept.join("\n")
+    };
+    let is_meant = |line: usize| match toml::from_str::<Config>(&without(line)) {
+        Err(error) => files::unknown_key(error.message()).is_none_or(|(other, _)| other != key),
+        Ok(_) => true,
+    };
+    let mut lines = text.lines().enumerate().filter(|(line, text)| named(text) && is_meant(*line));
+    let line = lines.next().map_or(String::new(), |(line, _)| format!("line {}: ", line + 1));
+    let known = toml::Table::try_from(Config::preset(Preset::Report, Architecture::Shallow)).ok()?;
+    let of_data = known.get("data").and_then(toml::Value::as_table);
+    let above = match &key {
+        key if known.contains_key(key) => Some("above the first [table]"),
+        key if of_data.is_some_and(|data| data.contains_key(key)) => Some("below [data]"),
+        _ => None,
+    };
+    Some(match above {
+        Some(place) => {
+            format!("{line}{key} stands in the wrong table; a key belongs to the [table] above it: put it {place}")
+        }
+        None => format!("{line}unknown key {key}; the nearest known one is {nearest}"),
+    })
+}
+
 /// Reads a `run.toml`.
 ///
 /// # Errors
 /// [`Error::Io`] if it cannot be read, [`Error::Data`] if it is no configuration, [`Error::Config`] if its values are nonsense.
 pub fn read_config(path: &Path) -> Result<Config> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
+    let text = files::read_text(path, LONGEST_SETTINGS)?;
     let config: Config = toml::from_str(&text).map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
-        Error::data(path, format!("line {line}: {}", error.message()))
+        Error::data(path, explained(error.message(), &text).unwrap_or(format!("line {line}: {}", error.message())))
     })?;
     config.check()?;
     Ok(config)
@@ -386,7 +471,7 @@ pub fn read_config(path: &Path) -> Result<Config> {
 /// # Errors
 /// [`Error::Config`] if there is no such folder; [`Error::Io`] or [`Error::Data`] if a file is missing or damaged.
 pub fn read(folder: &Path) -> Result<Run> {
-    if !folder.join(RUN).is_file() {
+    if !is_begun(folder) {
         let message =
             format!("{}: not a run's folder (it has no run.toml); give the folder that train wrote", folder.display());
         return Err(Error::Config(message));
@@ -398,16 +483,16 @@ pub fn read(folder: &Path) -> Result<Run> {
         };
         return Err(Error::data(folder, format!("not a finished run (it has no results.json); {what}")));
     }
+    let (config, results) = (read_config(&folder.join(RUN))?, files::read_json(&folder.join(RESULTS))?);
     let path = folder.join(METRICS);
-    let file = std::fs::File::open(&path).map_err(Error::io("cannot read", &path))?;
-    let epochs = csv::Reader::from_reader(file).into_deserialize().collect::<std::result::Result<_, _>>();
-    Ok(Run {
-        folder: folder.to_path_buf(),
-        config: read_config(&folder.join(RUN))?,
-        results: files::read_json(&folder.join(RESULTS))?,
-        epochs: epochs.map_err(|error| Error::data(&path, error.to_string()))?,
-        earlier: false,
-    })
+    let rows = files::read_csv(&path, LONGEST_METRICS)?.into_deserialize().collect::<std::result::Result<_, _>>();
+    let epochs: Vec<Epoch> = rows.map_err(|error| Error::data(&path, error.to_string()))?;
+    let Results { epochs: trained, .. } = results;
+    if !epochs.iter().map(|epoch| epoch.epoch).eq(1..=trained) {
+        let message = format!("not the curve of this run: {} lines for its {trained} epochs", epochs.len());
+        return Err(Error::data(&path, message));
+    }
+    Ok(Run { folder: folder.to_path_buf(), config, results, epochs, earlier: false })
 }
 
 /// Reads a finished run's folder, at every milestone: the earliest first, the end last.
@@ -419,7 +504,7 @@ pub fn read_all(folder: &Path) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
     for place in 0..last.epochs.len().saturating_sub(1) {
         let path = folder.join(file_name("results", Some(last.epochs[place].epoch), "json"));
-        if path.is_file() {
+        if path.exists() {
             let (results, epochs) = (files::read_json(&path)?, last.epochs[..=place].to_vec());
             runs.push(Run { results, epochs, earlier: true, ..last.clone() });
         }
@@ -434,10 +519,10 @@ pub fn read_all(folder: &Path) -> Result<Vec<Run>> {
 /// [`Error::Io`] if there is no such file: a run of an older version; [`Error::Data`] if it is damaged.
 pub fn segments(run: &Run) -> Result<Vec<SegmentPrediction>> {
     let path = run.file("segments", "csv");
-    let file = std::fs::File::open(&path).map_err(Error::io("cannot read", &path))?;
-    let classes = run.results.data.classes.len();
+    let (classes, rows) = (run.results.data.classes.len(), run.results.data.test_segments);
+    let longest = (rows as u64).saturating_add(1).saturating_mul(LONGEST_NAME + LONGEST_LOGIT * classes as u64);
     let mut segments = Vec::new();
-    for row in csv::Reader::from_reader(file).deserialize() {
+    for row in files::read_csv(&path, longest)?.deserialize() {
         let (track, segment, label, logits): (String, u32, u32, Vec<f32>) =
             row.map_err(|error| Error::data(&path, error.to_string()))?;
         if logits.len() != classes || label as usize >= classes || !logits.iter().all(|z| z.is_finite()) {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 use pitch::Pitch;
-use vocoder::{Request, Vocoder, stretched_length};
+use vocoder::{Request, Stretch, Vocoder, stretched_length};
 
 /// The slowest and the fastest time stretch that is accepted.
 pub const RATES: [f64; 2] = [0.05, 20.0];
@@ -158,42 +158,37 @@ impl Deformer {
     /// [`Error::Config`]: a deformation that makes no sense, a range beyond the deformed track's end, samples that are not
     /// finite or so loud that the result is not.
     pub fn pieces(&self, samples: &[f32], wanted: &[Wanted]) -> Result<Vec<Vec<Vec<f32>>>> {
-        if let Some(at) = samples.iter().position(|sample| !sample.is_finite()) {
-            return Err(Error::Config(format!("cannot deform: sample {at} is {}", samples[at])));
-        }
+        let mut deforming = self.begin(samples.len(), wanted)?;
+        deforming.push(samples)?;
+        deforming.finish()
+    }
+
+    /// [`Deformer::pieces`] of a track of `length` samples that come block by block.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: a deformation that makes no sense, a range beyond the deformed track's end.
+    pub fn begin<'a>(&'a self, length: usize, wanted: &'a [Wanted]) -> Result<Deforming<'a>> {
         let mut pitches: Vec<(f64, Pitch)> = Vec::new();
         let mut requests = Vec::with_capacity(wanted.len());
         for Wanted { deformation, ranges } in wanted {
             deformation.check()?;
-            let length = deformation.length(samples.len());
-            if let Some(range) = ranges.iter().find(|range| range.start > range.end || range.end > length) {
-                let message = format!("cannot deform: samples {range:?} of {length} ({deformation}) do not exist");
+            let deformed = deformation.length(length);
+            if let Some(range) = ranges.iter().find(|range| range.start > range.end || range.end > deformed) {
+                let message = format!("cannot deform: samples {range:?} of {deformed} ({deformation}) do not exist");
                 return Err(Error::Config(message));
             }
             let (steps, rate) = (deformation.steps, deformation.rate * deformation.ratio());
             if steps != 0.0 && !pitches.iter().any(|(known, _)| *known == steps) {
                 pitches.push((steps, self.pitch(deformation)?));
             }
-            let stretched = stretched_length(samples.len(), rate);
+            let stretched = stretched_length(length, rate);
             let source = |range: &Range<usize>| match pitches.iter().find(|(known, _)| *known == steps) {
                 Some((_, pitch)) => pitch.source(range, stretched),
                 None => range.clone(),
             };
             requests.push(Request { rate, ranges: ranges.iter().map(source).collect() });
         }
-        let mut all = self.vocoder.stretch(samples, &requests);
-        for (Wanted { deformation, ranges }, pieces) in wanted.iter().zip(&mut all) {
-            if let Some((_, pitch)) = pitches.iter_mut().find(|(known, _)| *known == deformation.steps) {
-                for (piece, range) in pieces.iter_mut().zip(ranges) {
-                    *piece = pitch.resample(piece, range).map_err(Error::Config)?;
-                }
-            }
-            if pieces.iter().flatten().any(|sample| !sample.is_finite()) {
-                return Err(Error::Config(format!("cannot deform ({deformation}): too loud; full scale is 1")));
-            }
-        }
-        self.pitches.lock().unwrap_or_else(PoisonError::into_inner).extend(pitches);
-        Ok(all)
+        Ok(Deforming { deformer: self, wanted, pitches, stretch: self.vocoder.begin(length, &requests), seen: 0 })
     }
 
     /// The resampler of a deformation, for one thread alone.
@@ -204,5 +199,51 @@ impl Deformer {
         }
         drop(free);
         Pitch::new(deformation.ratio()).map_err(Error::Config)
+    }
+}
+
+/// A track on its way through a [`Deformer`].
+pub struct Deforming<'a> {
+    deformer: &'a Deformer,
+    wanted: &'a [Wanted],
+    pitches: Vec<(f64, Pitch)>,
+    stretch: Stretch<'a>,
+    /// Samples that have come.
+    seen: usize,
+}
+
+impl Deforming<'_> {
+    /// Takes the next samples of the track.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: samples that are not finite.
+    pub fn push(&mut self, samples: &[f32]) -> Result<()> {
+        if let Some(at) = samples.iter().position(|sample| !sample.is_finite()) {
+            return Err(Error::Config(format!("cannot deform: sample {} is {}", self.seen + at, samples[at])));
+        }
+        self.seen += samples.len();
+        self.stretch.push(samples);
+        Ok(())
+    }
+
+    /// The wanted pieces, as `[wanted][range]`, once all samples have come.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: samples so loud that the result is not finite.
+    pub fn finish(self) -> Result<Vec<Vec<Vec<f32>>>> {
+        let Deforming { deformer, wanted, mut pitches, stretch, .. } = self;
+        let mut all = stretch.finish();
+        for (Wanted { deformation, ranges }, pieces) in wanted.iter().zip(&mut all) {
+            if let Some((_, pitch)) = pitches.iter_mut().find(|(known, _)| *known == deformation.steps) {
+                for (piece, range) in pieces.iter_mut().zip(ranges) {
+                    *piece = pitch.resample(piece, range).map_err(Error::Config)?;
+                }
+            }
+            if pieces.iter().flatten().any(|sample| !sample.is_finite()) {
+                return Err(Error::Config(format!("cannot deform ({deformation}): too loud; full scale is 1")));
+            }
+        }
+        deformer.pitches.lock().unwrap_or_else(PoisonError::into_inner).extend(pitches);
+        Ok(all)
     }
 }

@@ -151,47 +151,35 @@ impl Vocoder {
         }
     }
 
-    /// The wanted ranges of every stretched signal, in the order of the requests.
-    pub(super) fn stretch(&self, samples: &[f32], requests: &[Request]) -> Vec<Vec<Vec<f32>>> {
-        let columns = 1 + samples.len() / HOP;
-        let mut voices: Vec<Voice> = requests.iter().map(|request| voice(samples.len(), columns, request)).collect();
-        let mut scratch = Scratch {
-            frame: vec![0.0; N_FFT],
-            spectrum: vec![Complex::default(); BINS],
-            fft: vec![Complex::default(); self.forward.get_scratch_len().max(self.inverse.get_scratch_len())],
-        };
-        let (mut this, mut following) = (Column::new(), Column::new());
-        self.analyse(samples, 0, &mut scratch, &mut this);
-        voices.iter_mut().for_each(|voice| voice.phase.copy_from_slice(&this.phase));
-        let mut advance = vec![0; BINS];
-        for c in 0..columns {
-            if voices.iter().all(|voice| voice.next >= voice.end) {
-                break;
-            }
-            if c + 1 < columns {
-                self.analyse(samples, c + 1, &mut scratch, &mut following);
-            } else {
-                following = Column::new();
-            }
-            for ((advance, to), from) in advance.iter_mut().zip(&following.phase).zip(&this.phase) {
-                *advance = to.wrapping_sub(*from);
-            }
-            voices.iter_mut().for_each(|voice| self.follow(voice, c, [&this, &following], &advance, &mut scratch));
-            std::mem::swap(&mut this, &mut following);
+    /// Starts to stretch a signal of `length` samples, once for every request.
+    pub(super) fn begin(&self, length: usize, requests: &[Request]) -> Stretch<'_> {
+        let columns = 1 + length / HOP;
+        Stretch {
+            vocoder: self,
+            columns,
+            voices: requests.iter().map(|request| voice(length, columns, request)).collect(),
+            scratch: Scratch {
+                frame: vec![0.0; N_FFT],
+                spectrum: vec![Complex::default(); BINS],
+                fft: vec![Complex::default(); self.forward.get_scratch_len().max(self.inverse.get_scratch_len())],
+            },
+            last: Column::new(),
+            this: Column::new(),
+            advance: vec![0; BINS],
+            next: 0,
+            held: Vec::new(),
+            base: 0,
         }
-        let finish = |mut voice: Voice| {
-            voice.pieces.iter_mut().for_each(|piece| piece.normalise(voice.frames, &self.window));
-            voice.pieces.into_iter().map(|piece| piece.samples).collect()
-        };
-        voices.into_iter().map(finish).collect()
     }
 
     /// Column `c` of the short-time Fourier transform.
-    fn analyse(&self, samples: &[f32], c: usize, scratch: &mut Scratch, column: &mut Column) {
+    ///
+    /// `samples` are those from sample `base` on, to its frame's end or to the signal's.
+    fn analyse(&self, (samples, base): (&[f32], usize), c: usize, scratch: &mut Scratch, column: &mut Column) {
         let Scratch { frame, spectrum, fft } = scratch;
         // the frame starts half a window before sample c HOP
         let missing = (N_FFT / 2).saturating_sub(c * HOP);
-        let from = (c * HOP + missing).saturating_sub(N_FFT / 2).min(samples.len());
+        let from = ((c * HOP + missing).saturating_sub(N_FFT / 2) - base).min(samples.len());
         let present = (samples.len() - from).min(N_FFT - missing);
         frame[..missing].fill(0.0);
         frame[missing + present..].fill(0.0);
@@ -249,6 +237,91 @@ impl Vocoder {
             self.inverse.process_with_scratch(spectrum, frame, &mut fft[..self.inverse.get_scratch_len()])
         {
             unreachable!("the buffers have the FFT's own lengths: {error}");
+        }
+    }
+}
+
+/// Signals that are being stretched. The samples come block by block, and those that no later column needs are dropped.
+pub(super) struct Stretch<'a> {
+    vocoder: &'a Vocoder,
+    voices: Vec<Voice>,
+    /// Columns in all.
+    columns: usize,
+    /// The column before the next one, once there is one.
+    last: Column,
+    /// Room for the next column.
+    this: Column,
+    /// How far phases turn from one column to the next.
+    advance: Vec<u32>,
+    scratch: Scratch,
+    /// The next column.
+    next: usize,
+    /// Samples from `base` on.
+    held: Vec<f32>,
+    base: usize,
+}
+
+impl Stretch<'_> {
+    /// Takes the next samples.
+    pub(super) fn push(&mut self, samples: &[f32]) {
+        /// Samples taken at a time.
+        const BLOCK: usize = 1 << 16;
+        for block in samples.chunks(BLOCK) {
+            if self.is_done() {
+                return;
+            }
+            self.held.extend_from_slice(block);
+            while self.next * HOP + N_FFT / 2 <= self.base + self.held.len() && self.next < self.columns {
+                self.column();
+            }
+            let needed = (self.next * HOP).saturating_sub(N_FFT / 2);
+            self.held.drain(..needed - self.base);
+            self.base = needed;
+        }
+    }
+
+    /// The wanted ranges of every stretched signal, in the order of the requests, once all samples have come.
+    pub(super) fn finish(mut self) -> Vec<Vec<Vec<f32>>> {
+        while self.next < self.columns && !self.is_done() {
+            self.column();
+        }
+        if self.next > 0 {
+            // behind the last column there is silence
+            self.this = Column::new();
+            self.step();
+        }
+        let window = &self.vocoder.window;
+        let finish = |mut voice: Voice| {
+            voice.pieces.iter_mut().for_each(|piece| piece.normalise(voice.frames, window));
+            voice.pieces.into_iter().map(|piece| piece.samples).collect()
+        };
+        self.voices.into_iter().map(finish).collect()
+    }
+
+    /// True if nothing more is heard.
+    fn is_done(&self) -> bool {
+        self.voices.iter().all(|voice| voice.next >= voice.end)
+    }
+
+    /// Analyses the next column, and makes the frames between it and the one before.
+    fn column(&mut self) {
+        self.vocoder.analyse((&self.held, self.base), self.next, &mut self.scratch, &mut self.this);
+        if self.next == 0 {
+            self.voices.iter_mut().for_each(|voice| voice.phase.copy_from_slice(&self.this.phase));
+        } else {
+            self.step();
+        }
+        std::mem::swap(&mut self.last, &mut self.this);
+        self.next += 1;
+    }
+
+    /// Makes the frames between the last column and this one.
+    fn step(&mut self) {
+        for ((advance, to), from) in self.advance.iter_mut().zip(&self.this.phase).zip(&self.last.phase) {
+            *advance = to.wrapping_sub(*from);
+        }
+        for voice in &mut self.voices {
+            self.vocoder.follow(voice, self.next - 1, [&self.last, &self.this], &self.advance, &mut self.scratch);
         }
     }
 }

@@ -1,140 +1,30 @@
 //! The pickle machine: a stack, a memo, and the opcodes that plain containers and numpy arrays need.
 //!
 //! Objects live in a [`Heap`] and refer to each other by index: what a hostile file nests or ties into a cycle is only
-//! numbers here, nothing recurses. All counts are bounded by [`LIMIT`], and bytes are stored as they arrive, never
-//! because a length announces them.
+//! numbers here, nothing recurses. What objects take besides their numbers and bytes is bounded by [`BASE`] and the size
+//! of the file, and bytes are stored as they arrive, never because a length announces them.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Read};
 use std::path::Path;
 
 use super::numpy::{self, Dtype};
+use super::value::{Global, Items, VALUE, Value};
 use crate::error::{Error, Result};
 
-/// Most objects, stack entries, marks and memo entries each; the course's file needs about 200,000.
-const LIMIT: usize = 4 << 20;
+/// Most bytes that objects, the stack, the marks and the memo take together, besides one for every [`SHARE`] bytes of the
+/// file; the course's file needs about 20 million.
+const BASE: u64 = 48 << 20;
+const SHARE: u64 = 16;
+
+/// About what they take, bytes each, with what an allocation takes besides.
+const OBJECT: u64 = 64;
+const DICT: u64 = 160;
+const MEMO: u64 = 48;
+const MARK: u64 = size_of::<usize>() as u64;
 
 /// Bytes up to this length are copied from the memo; longer ones are moved out, so that samples are held once.
 const SMALL: usize = 64;
-
-/// What the machine works on.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Value {
-    None,
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Global(Global),
-    /// Index into the heap.
-    Ref(u32),
-}
-
-/// The globals that may be asked for.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Global {
-    /// `numpy.core.multiarray._reconstruct(ndarray, (0,), b'b')`: an array to be filled by BUILD.
-    Reconstruct,
-    Ndarray,
-    Dtype,
-    /// `numpy.core.multiarray.scalar(dtype, bytes)`.
-    Scalar,
-    /// `numpy.core.numeric._frombuffer(bytes, dtype, shape, order)`, protocol 5.
-    FromBuffer,
-    /// `_codecs.encode(text, 'latin1')`: bytes by Python 3 at protocol 2.
-    Encode,
-    /// `bytes()`: empty bytes by Python 3 at protocol 2.
-    Bytes,
-}
-
-impl Global {
-    fn of(module: &[u8], name: &[u8]) -> Option<Self> {
-        Some(match (module, name) {
-            (b"numpy.core.multiarray" | b"numpy._core.multiarray", b"_reconstruct") => Global::Reconstruct,
-            (b"numpy.core.multiarray" | b"numpy._core.multiarray", b"scalar") => Global::Scalar,
-            (b"numpy.core.numeric" | b"numpy._core.numeric", b"_frombuffer") => Global::FromBuffer,
-            (b"numpy", b"ndarray") => Global::Ndarray,
-            (b"numpy", b"dtype") => Global::Dtype,
-            (b"_codecs", b"encode") => Global::Encode,
-            (b"__builtin__" | b"builtins", b"bytes") => Global::Bytes,
-            _ => return None,
-        })
-    }
-}
-
-/// A list, a tuple or a 1-D array; numbers of one kind are packed.
-#[derive(Debug)]
-pub(super) enum Items {
-    Ints(Vec<i32>),
-    Floats(Vec<f32>),
-    Mixed(Vec<Value>),
-}
-
-impl Items {
-    pub fn new(values: &[Value]) -> Self {
-        let mut items = Items::Mixed(Vec::new());
-        items.extend(values);
-        items
-    }
-
-    pub fn len(&self) -> usize {
-        match self {
-            Items::Ints(v) => v.len(),
-            Items::Floats(v) => v.len(),
-            Items::Mixed(v) => v.len(),
-        }
-    }
-
-    pub fn get(&self, i: usize) -> Option<Value> {
-        match self {
-            Items::Ints(v) => v.get(i).map(|&int| Value::Int(int.into())),
-            Items::Floats(v) => v.get(i).map(|&x| Value::Float(x.into())),
-            Items::Mixed(v) => v.get(i).copied(),
-        }
-    }
-
-    /// Appends; the first item decides how to pack, and the first of another kind unpacks.
-    fn extend(&mut self, new: &[Value]) {
-        if self.len() == 0 {
-            *self = match new {
-                [Value::Int(_), ..] => Items::Ints(Vec::new()),
-                [Value::Float(_), ..] => Items::Floats(Vec::new()),
-                _ => Items::Mixed(Vec::new()),
-            };
-        }
-        let before = self.len();
-        match self {
-            Items::Ints(v) => v.extend(new.iter().map_while(|value| match value {
-                Value::Int(int) => i32::try_from(*int).ok(),
-                _ => None,
-            })),
-            Items::Floats(v) => v.extend(new.iter().map_while(|value| match value {
-                Value::Float(x) => Some(*x as f32),
-                _ => None,
-            })),
-            Items::Mixed(v) => v.extend_from_slice(new),
-        }
-        let done = self.len() - before;
-        if done < new.len() {
-            let mut all: Vec<Value> = (0..self.len()).filter_map(|i| self.get(i)).collect();
-            all.extend_from_slice(&new[done..]);
-            *self = Items::Mixed(all);
-        }
-    }
-
-    /// As samples; `None` if something in it is no number.
-    pub fn into_f32(self) -> Option<Vec<f32>> {
-        let number = |value| match value {
-            Value::Int(int) => Some(int as f32),
-            Value::Float(x) => Some(x as f32),
-            _ => None,
-        };
-        match self {
-            Items::Ints(v) => Some(v.into_iter().map(|int| int as f32).collect()),
-            Items::Floats(v) => Some(v),
-            Items::Mixed(v) => v.into_iter().map(number).collect(),
-        }
-    }
-}
 
 /// What lives in the heap.
 #[derive(Debug)]
@@ -142,6 +32,8 @@ pub(super) enum Object {
     /// `bytes`, `bytearray`, Python 2's `str`, or text in UTF-8.
     Bytes(Vec<u8>),
     Items(Items),
+    /// A row of numbers of a type.
+    Array(Items, Dtype),
     Dict(Vec<(Value, Value)>),
     Dtype(Dtype),
     /// An array without its numbers.
@@ -173,7 +65,7 @@ impl Heap {
 
     pub fn items(&self, value: Value) -> Option<&Items> {
         match self.get(value)? {
-            Object::Items(items) => Some(items),
+            Object::Items(items) | Object::Array(items, _) => Some(items),
             _ => None,
         }
     }
@@ -277,8 +169,8 @@ impl<'a, R: BufRead> Input<'a, R> {
 
 /// Runs one pickle, up to its STOP: its value, and the objects that it refers to.
 pub(super) fn run<R: BufRead>(input: &mut Input<'_, R>) -> Result<(Value, Heap)> {
-    let mut machine =
-        Machine { input, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), heap: Heap::default(), at: 0 };
+    let (stack, marks, memo) = (Vec::new(), Vec::new(), HashMap::new());
+    let mut machine = Machine { input, stack, marks, memo, heap: Heap::default(), held: 0, at: 0 };
     loop {
         if let Some(value) = machine.step()? {
             return Ok((value, machine.heap));
@@ -293,6 +185,8 @@ struct Machine<'i, 'p, R> {
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
     heap: Heap,
+    /// Bytes that the heap's objects take, besides packed numbers and bytes.
+    held: u64,
     /// Where the current opcode stands.
     at: u64,
 }
@@ -314,7 +208,7 @@ impl<R: BufRead> Machine<'_, '_, R> {
             // the stack and the memo
             b'(' => {
                 self.marks.push(self.stack.len());
-                self.bounded(self.marks.len())?;
+                self.bounded()?;
             }
             b'0' if self.marks.last() == Some(&self.stack.len()) => drop(self.marks.pop()),
             b'0' => drop(self.pop()?),
@@ -486,17 +380,31 @@ impl<R: BufRead> Machine<'_, '_, R> {
         ))
     }
 
-    fn bounded(&self, count: usize) -> Result<()> {
-        if count > LIMIT { Err(self.bad(format!("holds more than {LIMIT} objects"))) } else { Ok(()) }
+    /// Refuses a file whose objects take more than any corpus needs.
+    fn bounded(&self) -> Result<()> {
+        let taken = self.stack.len() as u64 * VALUE + self.marks.len() as u64 * MARK + self.memo.len() as u64 * MEMO;
+        if self.held + taken <= BASE + self.input.at / SHARE {
+            return Ok(());
+        }
+        Err(self.bad(format!("holds more objects than a corpus needs: {}", self.heap.0.len().max(self.stack.len()))))
+    }
+
+    fn hold(&mut self, bytes: u64) -> Result<()> {
+        self.held = self.held.saturating_add(bytes);
+        self.bounded()
     }
 
     fn push(&mut self, value: Value) -> Result<()> {
         self.stack.push(value);
-        self.bounded(self.stack.len())
+        self.bounded()
     }
 
     fn new_object(&mut self, object: Object) -> Result<()> {
-        self.bounded(self.heap.0.len() + 1)?;
+        self.hold(match &object {
+            Object::Dict(_) => DICT,
+            Object::Items(items) => OBJECT + items.loose(),
+            _ => OBJECT,
+        })?;
         self.heap.0.push(object);
         self.push(Value::Ref(self.heap.0.len() as u32 - 1))
     }
@@ -529,7 +437,7 @@ impl<R: BufRead> Machine<'_, '_, R> {
     fn put(&mut self, index: u32) -> Result<()> {
         let value = self.top()?;
         self.memo.insert(index, value);
-        self.bounded(self.memo.len())
+        self.bounded()
     }
 
     fn get(&mut self, index: u32) -> Result<()> {
@@ -566,11 +474,15 @@ impl<R: BufRead> Machine<'_, '_, R> {
     }
 
     fn append(&mut self, new: &[Value]) -> Result<()> {
-        match self.heap.get_mut(self.top()?) {
-            Some(Object::Items(items)) => items.extend(new),
+        let grown = match self.heap.get_mut(self.top()?) {
+            Some(Object::Items(items)) => {
+                let before = items.loose();
+                items.extend(new);
+                items.loose() - before
+            }
             _ => return Err(self.bad("appends to what is no list")),
-        }
-        Ok(())
+        };
+        self.hold(grown)
     }
 
     fn set(&mut self, new: &[Value]) -> Result<()> {
@@ -581,7 +493,7 @@ impl<R: BufRead> Machine<'_, '_, R> {
             }
             _ => return Err(self.bad("sets keys in what is no dict, or keys without values")),
         }
-        Ok(())
+        self.hold(new.len() as u64 * VALUE)
     }
 
     fn global(&self, module: &[u8], name: &[u8]) -> Result<Global> {
@@ -706,19 +618,19 @@ impl<R: BufRead> Machine<'_, '_, R> {
                 bytes.len()
             )));
         }
-        let items = match rows {
-            None => dtype.decode(&bytes),
+        let object = match rows {
+            None => Object::Array(dtype.decode(&bytes), dtype),
             Some(rows) => {
-                self.bounded(self.heap.0.len() + rows)?;
+                self.hold((rows as u64).saturating_mul(OBJECT + VALUE))?;
                 let first = self.heap.0.len() as u32;
                 let width = columns * dtype.size;
-                let row = |i: usize| Object::Items(dtype.decode(&bytes[i * width..(i + 1) * width]));
+                let row = |i: usize| Object::Array(dtype.decode(&bytes[i * width..(i + 1) * width]), dtype);
                 self.heap.0.extend((0..rows).map(row));
-                Items::Mixed((0..rows as u32).map(|i| Value::Ref(first + i)).collect())
+                Object::Items(Items::Mixed((0..rows as u32).map(|i| Value::Ref(first + i)).collect()))
             }
         };
-        if let Some(object) = self.heap.get_mut(target) {
-            *object = Object::Items(items);
+        if let Some(blank) = self.heap.get_mut(target) {
+            *blank = object;
         }
         Ok(())
     }

@@ -10,21 +10,22 @@
 
 mod machine;
 mod numpy;
+mod scale;
+mod value;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use crate::audio::SEGMENT_SAMPLES;
-use crate::error::{Error, Result};
-use machine::{Heap, Input, Items, Object, Value};
+use crate::error::Result;
+use crate::files;
+use machine::{Heap, Input, Object};
+use scale::{Loudness, Scale, Stored};
+use value::{Items, Value};
 
 /// Labels must lie below this.
 const MAX_CLASSES: i64 = 1000;
-
-/// A peak above this means that samples are at 16-bit integer scale, not in -1..1.
-const FLOAT_PEAK: f32 = 2.0;
 
 /// Both sets of the file, samples in -1..1.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +34,7 @@ pub struct Raw {
     pub train: RawSet,
     /// The second pickle.
     pub test: RawSet,
-    /// What was decided about the samples' scale, in words: it is not written in the file but found by the peak.
+    /// What was decided about the samples' scale, in words: their type says it or their peak.
     pub scale_note: String,
 }
 
@@ -54,8 +55,8 @@ pub struct RawSet {
 /// A file that cannot be read is no pickle.
 pub fn is_pickle(path: &Path) -> bool {
     let mut head = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(3).read_to_end(&mut head));
-    read.is_ok() && matches!(head.as_slice(), [0x80, 2..=5, _] | [b'(', b'd', b'p'] | [b'}', b'q', _])
+    let read = files::open(path).is_ok_and(|file| file.take(3).read_to_end(&mut head).is_ok());
+    read && matches!(head.as_slice(), [0x80, 2..=5, _] | [b'(', b'd', b'p'] | [b'}', b'q', _])
 }
 
 /// Reads the file; segments must have at least [`SEGMENT_SAMPLES`] samples.
@@ -73,8 +74,7 @@ pub fn read(path: &Path) -> Result<Raw> {
 /// # Errors
 /// Those of [`read`].
 pub fn read_with(path: &Path, segment_samples: usize) -> Result<Raw> {
-    let file = File::open(path).map_err(Error::io("cannot read", path))?;
-    read_from(path, BufReader::with_capacity(1 << 16, file), segment_samples)
+    read_from(path, BufReader::with_capacity(1 << 16, files::open(path)?), segment_samples)
 }
 
 /// [`read_with`] from any source of bytes; `path` is only named in errors.
@@ -83,11 +83,11 @@ pub fn read_with(path: &Path, segment_samples: usize) -> Result<Raw> {
 /// Those of [`read`].
 pub fn read_from(path: &Path, source: impl BufRead, segment_samples: usize) -> Result<Raw> {
     let mut input = Input::new(path, source);
-    let mut train = read_set(&mut input, "train", segment_samples)?;
+    let (mut train, stored) = read_set(&mut input, "train", segment_samples)?;
     if input.at_end()? {
         return Err(input.bad("has only one pickle; expected train then test"));
     }
-    let mut test = read_set(&mut input, "test", segment_samples)?;
+    let (mut test, tested) = read_set(&mut input, "test", segment_samples)?;
     if !input.at_end()? {
         return Err(input.bad(format!("has more data after its second pickle, from byte {}", input.at)));
     }
@@ -97,26 +97,20 @@ pub fn read_from(path: &Path, source: impl BufRead, segment_samples: usize) -> R
         let lengths = format!("train segments have {} samples, test segments {}", a.len(), b.len());
         return Err(input.bad(format!("{lengths}; they must be alike")));
     }
-    let scale_note = normalise(&mut train, &mut test);
+    let mut loudness = Loudness::default();
+    train.segments.iter().chain(&test.segments).for_each(|segment| loudness.add(segment));
+    let several =
+        || input.bad(format!("its train samples are {stored}, its test samples {tested}; they must be alike"));
+    let stored = stored.with(tested).ok_or_else(several)?;
+    let (Scale { offset, full }, scale_note) = scale::of(stored, &loudness).map_err(|message| input.bad(message))?;
+    for segment in train.segments.iter_mut().chain(&mut test.segments) {
+        segment.iter_mut().for_each(|sample| *sample = (*sample - offset) / full);
+    }
     Ok(Raw { train, test, scale_note })
 }
 
-/// Brings samples at integer scale to -1..1, and says so.
-fn normalise(train: &mut RawSet, test: &mut RawSet) -> String {
-    let samples = |set: &RawSet| set.segments.iter().flatten().fold(0f32, |peak, s| peak.max(s.abs()));
-    let peak = samples(train).max(samples(test));
-    let shown = (f64::from(peak) * 1000.0).round() / 1000.0;
-    if peak <= FLOAT_PEAK {
-        return format!("samples look like floats in -1..1 (peak {shown}): used as they are");
-    }
-    for segment in train.segments.iter_mut().chain(&mut test.segments) {
-        segment.iter_mut().for_each(|s| *s /= 32_768.0);
-    }
-    format!("samples look like 16-bit integers (peak {shown}): divided by 32,768")
-}
-
 /// Runs one pickle and takes its lists apart.
-fn read_set<R: BufRead>(input: &mut Input<'_, R>, which: &str, segment_samples: usize) -> Result<RawSet> {
+fn read_set<R: BufRead>(input: &mut Input<'_, R>, which: &str, segment_samples: usize) -> Result<(RawSet, Stored)> {
     let (top, mut heap) = machine::run(input)?;
     let bad = |message: String| input.bad(format!("{which} pickle: {message}"));
     let Some(Object::Dict(entries)) = heap.get(top) else {
@@ -140,7 +134,7 @@ fn read_set<R: BufRead>(input: &mut Input<'_, R>, which: &str, segment_samples: 
     let integers = |name: &str, list: Value| -> Result<Vec<i64>> {
         let value = |i| match heap.items(list).and_then(|items| items.get(i)) {
             Some(Value::Int(int)) => Ok(int),
-            Some(Value::Float(x)) => Err(bad(format!("{name}[{i}] is {x}; expected an integer"))),
+            Some(Value::Float(_)) => Err(bad(fraction(name, heap.items(list), n))),
             _ => Err(bad(format!("{name}[{i}] is no integer"))),
         };
         (0..n).map(value).collect()
@@ -151,8 +145,19 @@ fn read_set<R: BufRead>(input: &mut Input<'_, R>, which: &str, segment_samples: 
     };
     let labels: Vec<u32> = integers("labels", labels)?.into_iter().enumerate().map(label).collect::<Result<_>>()?;
     let ids = integers("track_id", ids)?;
-    let segments = take_segments(&mut heap, data, input.at, segment_samples).map_err(bad)?;
-    Ok(group(segments, labels, &ids))
+    let (segments, stored) = take_segments(&mut heap, data, input.at, segment_samples).map_err(bad)?;
+    Ok((group(segments, labels, &ids), stored))
+}
+
+/// Says which number of a list of floats is no integer, or that the first is none.
+fn fraction(name: &str, items: Option<&Items>, n: usize) -> String {
+    let float = |i| match items?.get(i)? {
+        Value::Float(x) => Some((i, x)),
+        _ => None,
+    };
+    let mut fractions = (0..n).filter_map(float).filter(|(_, x)| x.fract() != 0.0);
+    let (i, x) = fractions.next().or_else(|| float(0)).unwrap_or_default();
+    format!("{name}[{i}] is {x}; expected an integer")
 }
 
 /// Moves the segments out of the heap and checks each.
@@ -161,9 +166,10 @@ fn take_segments(
     data: Value,
     bytes_read: u64,
     at_least: usize,
-) -> std::result::Result<Vec<Vec<f32>>, String> {
+) -> std::result::Result<(Vec<Vec<f32>>, Stored), String> {
     let n = heap.items(data).map_or(0, Items::len);
     let mut segments: Vec<Vec<f32>> = Vec::new();
+    let mut all: Option<Stored> = None;
     let mut copied = 0;
     for i in 0..n {
         let entry = heap.items(data).and_then(|items| items.get(i));
@@ -177,10 +183,18 @@ fn take_segments(
                 }
                 segment
             }
-            Some(object @ Object::Items(_)) => match std::mem::replace(object, Object::Taken(i)) {
-                Object::Items(items) => items.into_f32().ok_or_else(|| format!("data[{i}] holds what is no number"))?,
-                _ => Vec::new(),
-            },
+            Some(object @ (Object::Items(_) | Object::Array(..))) => {
+                let (stored, items) = match std::mem::replace(object, Object::Taken(i)) {
+                    Object::Items(items) => (Stored::of_list(&items), items),
+                    Object::Array(items, dtype) => (Stored::of_array(dtype), items),
+                    _ => (Stored::Floats, Items::Floats(Vec::new())),
+                };
+                let before = all.unwrap_or(stored);
+                let several =
+                    || format!("data[{i}] has samples that are {stored}, others are {before}; they must be alike");
+                all = Some(before.with(stored).ok_or_else(several)?);
+                items.into_f32().ok_or_else(|| format!("data[{i}] holds what is no number"))?
+            }
             _ => return Err(format!("data[{i}] is neither a list nor an array")),
         };
         let len = segment.len();
@@ -195,7 +209,7 @@ fn take_segments(
         }
         segments.push(segment);
     }
-    Ok(segments)
+    Ok((segments, all.unwrap_or(Stored::Floats)))
 }
 
 /// Numbers the tracks and puts the segments of each together (they already are, in the course's file).

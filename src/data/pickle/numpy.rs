@@ -1,11 +1,11 @@
 //! What numpy puts into a pickle: dtypes and raw bytes.
 
-use super::machine::{Items, Value};
+use super::value::Items;
 
 /// A number's type: kind (`i`, `u` or `f`), size in bytes, byte order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dtype {
-    kind: u8,
+    pub kind: u8,
     pub size: usize,
     pub big_endian: bool,
 }
@@ -35,13 +35,11 @@ impl Dtype {
             (b'i', 1) => Items::Ints(each(bytes, big, |b| i8::from_le_bytes(b).into())),
             (b'i', 2) => Items::Ints(each(bytes, big, |b| i16::from_le_bytes(b).into())),
             (b'i', 4) => Items::Ints(each(bytes, big, i32::from_le_bytes)),
-            (b'i', _) => Items::new(&each(bytes, big, |b| Value::Int(i64::from_le_bytes(b)))),
+            (b'i', _) => Items::integers(each(bytes, big, i64::from_le_bytes)),
             (_, 1) => Items::Ints(each(bytes, big, |b| u8::from_le_bytes(b).into())),
             (_, 2) => Items::Ints(each(bytes, big, |b| u16::from_le_bytes(b).into())),
-            (_, 4) => Items::new(&each(bytes, big, |b| Value::Int(u32::from_le_bytes(b).into()))),
-            _ => {
-                Items::new(&each(bytes, big, |b| Value::Int(i64::try_from(u64::from_le_bytes(b)).unwrap_or(i64::MAX))))
-            }
+            (_, 4) => Items::integers(each(bytes, big, |b| u32::from_le_bytes(b).into())),
+            _ => Items::integers(each(bytes, big, |b| i64::try_from(u64::from_le_bytes(b)).unwrap_or(i64::MAX))),
         }
     }
 }

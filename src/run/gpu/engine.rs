@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use wgpu::{BufferUsages, PollType};
 
 use crate::device::gpu::{Gpu, NETS};
+use crate::dispatch::{Bind, Dispatch};
 use crate::error::{Error, Result};
-use crate::tape::{Bind, Dispatch, Node, Step, Tape, Var};
+use crate::tape::{Step, Tape, Var};
 use crate::tensor::Shape;
 
 use super::layout::{Bound, Layout};
@@ -139,8 +140,7 @@ impl Engine {
         });
         let places: Vec<Place> = places.collect();
 
-        let dispatches = |node: &Node| if gpu.is_naive() { node.op.gpu_naive() } else { node.op.gpu() };
-        let dispatches: Vec<Vec<Dispatch>> = tape.nodes().iter().map(dispatches).collect();
+        let dispatches: Vec<Vec<Dispatch>> = tape.nodes().iter().map(|node| node.op.gpu()).collect();
         let mut lens: Vec<usize> = Vec::new();
         for (node, dispatches) in tape.nodes().iter().zip(&dispatches) {
             let wanted = node.op.scratch();
@@ -181,7 +181,8 @@ impl Engine {
                     Bind::Read(i) => (&places[node.reads[i].index()], true),
                     Bind::Write(i) | Bind::Old(i) => (&places[node.writes[i].index()], bind.is_read_only()),
                 };
-                let bound: Vec<_> = dispatch.bound(node).into_iter().map(place).collect();
+                let bound: Vec<_> =
+                    dispatch.bindings(node.reads.len(), node.writes.len()).into_iter().map(place).collect();
                 kernels.push(Kernel::new(gpu, name, nets, dispatch, &bound)?);
             }
         }

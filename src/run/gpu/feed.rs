@@ -5,9 +5,10 @@ use std::sync::Arc;
 use wgpu::BufferUsages;
 
 use super::engine::{Engine, Kernel, Place, buffer, bytes};
+use crate::dispatch::Dispatch;
 use crate::error::Result;
 use crate::shader;
-use crate::tape::{Dispatch, Step, Var};
+use crate::tape::{Step, Var};
 
 /// Bytes that are handed to the driver at a time: it keeps a copy until the device has taken them.
 const PIECE: usize = 32 << 20;

@@ -4,7 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::tape::{Dispatch, Tape, Var};
+use crate::dispatch::{Bind, Dispatch};
+use crate::tape::{Node, Tape, Var};
 
 /// Floats that a value's place in a shared buffer is a multiple of: WebGPU binds at multiples of 256 bytes.
 const ALIGNMENT: usize = 64;
@@ -43,6 +44,15 @@ pub(super) struct Layout {
     pub groups: Vec<Group>,
 }
 
+/// The value that `bind` is for `node`, unless it is scratch memory.
+fn value(bind: Bind, node: &Node) -> Option<Var> {
+    match bind {
+        Bind::Read(i) => Some(node.reads[i]),
+        Bind::Write(i) | Bind::Old(i) => Some(node.writes[i]),
+        Bind::Scratch(_) | Bind::ScratchRead(_) => None,
+    }
+}
+
 impl Layout {
     /// Plans the memory of one of `nets` nets of `tape`; no shared buffer exceeds `most` floats.
     pub fn new(tape: &Tape, nets: usize, most: usize) -> Self {
@@ -68,8 +78,9 @@ impl Layout {
     /// Makes `nodes` a group and gives their values a place, if that is possible.
     fn group(&mut self, tape: &Tape, nodes: Vec<usize>, most: usize, places: &mut [Option<Place>]) {
         let like = tape.nodes()[nodes[0]].op.gpu().remove(0);
-        let binds = like.bound(&tape.nodes()[nodes[0]]);
-        let values = |&number: &usize| binds.iter().filter_map(|bind| bind.value(&tape.nodes()[number])).collect();
+        let first = &tape.nodes()[nodes[0]];
+        let binds = like.bindings(first.reads.len(), first.writes.len());
+        let values = |&number: &usize| binds.iter().filter_map(|&bind| value(bind, &tape.nodes()[number])).collect();
         let bindings: Vec<Vec<Var>> = nodes.iter().map(values).collect();
         assert_eq!(bindings[0].len(), binds.len(), "elementwise kernels have no scratch memory");
         let lens: Vec<usize> = nodes.iter().map(|&n| tape.shape(tape.nodes()[n].writes[0]).len()).collect();
@@ -165,8 +176,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::dispatch::Shader;
     use crate::error::Result;
-    use crate::tape::{Gradient, Op, Shader, Step};
+    use crate::tape::{Gradient, Op, Step};
     use crate::tensor::Shape;
 
     const SHADER: Shader = Shader { file: "test.wgsl", source: "" };
@@ -216,7 +228,7 @@ mod tests {
         let mut vars = Vec::new();
         for number in 0..rates.len() {
             let len = if number % 2 == 0 { 10 } else { 70 };
-            vars.push([tape.input("grad", [len]), tape.param("param", [len])]);
+            vars.push([tape.input("grad", [len]), tape.param(&format!("param{number}"), [len]).unwrap()]);
         }
         for (&rate, [grad, param]) in rates.iter().zip(&vars) {
             let len = tape.shape(*grad).len();
@@ -262,7 +274,8 @@ mod tests {
         // Somebody reads the first parameter between the updates.
         let mut between = Tape::new();
         let scale = between.input("scale", [1]);
-        let (a, b, c) = (between.param("a", [10]), between.param("b", [10]), between.state("c", [10]));
+        let (a, b, c) =
+            (between.param("a", [10]).unwrap(), between.param("b", [10]).unwrap(), between.state("c", [10]).unwrap());
         let grad = between.input("grad", [10]);
         let update = |rate| Update { len: 10, rate };
         between.update(update(1.0), &[grad, scale], &[a]).unwrap();
@@ -273,17 +286,17 @@ mod tests {
         let mut same = Tape::new();
         let (scale, grad) = (same.input("scale", [1]), same.input("grad", [10]));
         for name in ["a", "b"] {
-            let param = same.param(name, [10]);
+            let param = same.param(name, [10]).unwrap();
             same.update(update(1.0), &[grad, scale], &[param]).unwrap();
         }
         assert!(layout(&same, 1 << 20).groups.is_empty());
         // Somebody reads one gradient to write another: in one buffer it could not be bound both ways.
         let mut both = Tape::new();
         let scale = both.input("scale", [1]);
-        let grads = [both.state("a", [10]), both.state("b", [10])];
+        let grads = [both.state("a", [10]).unwrap(), both.state("b", [10]).unwrap()];
         both.update(update(3.0), &[grads[0], scale], &[grads[1]]).unwrap();
-        for grad in grads {
-            let param = both.param("param", [10]);
+        for (name, grad) in ["p", "q"].into_iter().zip(grads) {
+            let param = both.param(name, [10]).unwrap();
             both.update(update(1.0), &[grad, scale], &[param]).unwrap();
         }
         assert!(layout(&both, 1 << 20).groups.is_empty());

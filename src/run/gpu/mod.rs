@@ -1,7 +1,7 @@
 //! The GPU executor: one net's part in an engine, which runs one net, or several side by side.
 //!
 //! A net of the study is too small to fill a large GPU. Several nets of one program share every dispatch: the grid's z
-//! dimension counts them (see [`crate::tape::Dispatch`]). Each has a thread of its own on the host, which feeds, steps and
+//! dimension counts them (see [`crate::dispatch::Dispatch`]). Each has a thread of its own on the host, which feeds, steps and
 //! reads it as if it were alone; the engine takes a step when every net has asked for one. What a net computes does not
 //! depend on its neighbours.
 //!
@@ -54,7 +54,7 @@ impl State {
     fn advance(&mut self, news: &Condvar) -> Result<()> {
         let ready = self.asked.iter().flatten().map(VecDeque::len).min().unwrap_or(0);
         for _ in 0..ready {
-            let idle = Step::new(1, 0, 0.0, (0.0, 0.0));
+            let idle = Step::new(1, 0, 0.0);
             let next =
                 |steps: &mut Option<VecDeque<Step>>| steps.as_mut().and_then(VecDeque::pop_front).unwrap_or(idle);
             let taken = self.engine.step(self.asked.iter_mut().map(next));
@@ -217,7 +217,7 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::Device`] if the device has no timestamps or was lost.
-    pub fn profile(&mut self, step: &Step) -> Result<Vec<super::Timing>> {
+    pub fn profile(&mut self, step: &Step) -> Result<Vec<super::timing::KernelTiming>> {
         self.caught_up(0)?.engine.profile(step)
     }
 }

@@ -4,7 +4,7 @@ use wgpu::BufferUsages;
 
 use super::engine::{Engine, Kernel, Place, buffer};
 use crate::error::{Error, Result};
-use crate::run::Timing;
+use crate::run::KernelTiming;
 use crate::tape::Step;
 
 /// Kernels whose times are taken at once: WebGPU's query sets hold 4,096, and each kernel needs two.
@@ -15,7 +15,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Device`] if the device has no timestamps or was lost.
-    pub fn profile(&mut self, step: &Step) -> Result<Vec<Timing>> {
+    pub fn profile(&mut self, step: &Step) -> Result<Vec<KernelTiming>> {
         self.hand_over()?;
         if !self.gpu.has_timestamps() {
             return Err(Error::Device(format!("{} has no timestamps to profile with", self.gpu.info().name)));
@@ -30,7 +30,7 @@ impl Engine {
         Ok(timings)
     }
 
-    fn profile_some(&mut self, kernels: std::ops::Range<usize>) -> Result<Vec<Timing>> {
+    fn profile_some(&mut self, kernels: std::ops::Range<usize>) -> Result<Vec<KernelTiming>> {
         let count = 2 * kernels.len() as u32;
         let wanted = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count };
         let queries = self.gpu.scoped("profile", || self.gpu.device().create_query_set(&wanted))?;
@@ -56,7 +56,7 @@ impl Engine {
         let ticks: Vec<u64> = self.fetch(&times)?;
         let period = f64::from(self.gpu.queue().get_timestamp_period()) * 1e-9;
         let timed = self.kernels[kernels].iter().zip(ticks.chunks_exact(2));
-        let timing = |(kernel, ticks): (&Kernel, &[u64])| Timing {
+        let timing = |(kernel, ticks): (&Kernel, &[u64])| KernelTiming {
             op: kernel.op,
             kernel: kernel.entry.to_string(),
             seconds: ticks[1].saturating_sub(ticks[0]) as f64 * period,
