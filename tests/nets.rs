@@ -57,7 +57,7 @@ fn losses(plan: &mut Plan, loss: Var, step: &mut dyn FnMut(&mut Plan, u32)) -> V
     (1..=200).map(&mut after).collect()
 }
 
-/// Fails unless the losses fall and the GPU's lie within 1e-3 of the CPU's, or where rounding grows beyond that, within
+/// Fails unless the losses fall and the GPU's lie within 2e-3 of the CPU's, or where rounding grows beyond that, within
 /// twice what parts the CPU's own two programs, fused and not: in each step rounding decides near ties of pools and
 /// kinks of ReLUs, and Adam's first steps are as long for a gradient of 1e-9 as for one of 1.
 fn follows(subject: &str, cpu: &[f32], textbook: &[f32], gpu: &[f32]) -> Result<(), String> {
@@ -67,7 +67,7 @@ fn follows(subject: &str, cpu: &[f32], textbook: &[f32], gpu: &[f32]) -> Result<
     let (gpu, textbook) = (apart(gpu), apart(textbook));
     let found = format!("{subject}: loss {} to {}: GPU {gpu:e}, textbook {textbook:e} apart", cpu[0], cpu[199]);
     println!("{found}");
-    if cpu[199] < cpu[0] && gpu < f64::max(1e-3, 2.0 * textbook) { Ok(()) } else { Err(found) }
+    if cpu[199] < cpu[0] && gpu < f64::max(2e-3, 2.0 * textbook) { Ok(()) } else { Err(found) }
 }
 
 /// Dropout on, fused as a run is.

@@ -55,10 +55,10 @@ fn every_operation_has_a_case() {
         cases.iter().flat_map(|case| case.tape.nodes()).map(|node| node.op.name().to_string()).collect();
     let missing: Vec<_> = names.difference(&covered).collect();
     assert!(missing.is_empty(), "no case in check::cases has {missing:?}");
-    // And a row of its own for each, gradients aside.
+    // And a row of its own for each, gradients aside; `fast` may have more.
     let subjects: BTreeSet<_> = cases.iter().map(|case| case.subject.clone()).collect();
     let operations: BTreeSet<_> = names.into_iter().filter(|name| !name.contains('.')).collect();
-    assert_eq!(subjects, operations);
+    assert!(operations.is_subset(&subjects), "{operations:?} {subjects:?}");
 }
 
 #[test]

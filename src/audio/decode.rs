@@ -35,7 +35,7 @@ const UNKNOWN_START: u64 = 1 << 17;
 /// Frames before the place that is sought at which decoding starts: a lossy codec builds on what came before.
 const RUN_UP: u64 = 1 << 14;
 
-/// Decodes the audio file `path`: mono, [`SAMPLE_RATE`], full scale = 1.
+/// Decodes the audio file `path`: mono, [`SAMPLE_RATE`](crate::audio::SAMPLE_RATE), full scale = 1.
 ///
 /// WAV (8 to 32 bits, float, A-law, mu-law, ADPCM), AU, AIFF, FLAC, MP3 and Ogg Vorbis. Channels are averaged; another
 /// rate is resampled without delay, so that `n` frames at `sr` Hz become `round(n * 22050 / sr)` samples.

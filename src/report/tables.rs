@@ -635,7 +635,7 @@ pub(super) fn curves_grid(epochs: &[Epoch]) -> Grid {
     grid
 }
 
-/// The epochs that [`curves_caption`] names.
+/// The epochs that `curves_caption` names.
 pub fn curves(epochs: &[Epoch]) -> Table {
     curves_grid(epochs).table()
 }
