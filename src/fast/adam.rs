@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::simd::{self, Kernel, LANES, PortableVector, Vector};
 use super::view::View;
-use crate::dispatch::{Bind, Dispatch};
+use crate::dispatch::Dispatch;
 use crate::error::Result;
 use crate::ops::adam::{Adam, Update};
 use crate::ops::add::Add;
@@ -208,9 +208,7 @@ impl Op for VectorUpdate {
         let Some(lambda) = self.lambda else { return self.update.gpu() };
         let mut constants = self.update.constants();
         constants.push(("lambda", lambda));
-        let shader = shader!("fast/adam_penalised.wgsl");
-        let update = Dispatch::linear(shader, "update", constants, self.update.shape.len());
-        vec![update.binding([Bind::Read(0), Bind::Write(0), Bind::Write(1), Bind::Write(2), Bind::Read(1)])]
+        vec![Dispatch::linear(shader!("fast/adam.wgsl"), "penalised", constants, self.update.shape.len())]
     }
 
     fn elementwise(&self) -> bool {

@@ -179,7 +179,7 @@ impl Op for Update {
     fn gpu(&self) -> Vec<Dispatch> {
         let Dense { i, o, .. } = self.sizes;
         let groups = [i.div_ceil(dense::COLUMNS), o.div_ceil(dense::TILE)];
-        let update = Dispatch::grid(shader!("fast/dense_tiled.wgsl"), self.entry(), self.constants(), groups);
+        let update = Dispatch::grid(shader!("fast/adam.wgsl"), self.entry(), self.constants(), groups);
         // The gradient of the input comes first: it is that of the weight as it was.
         let mut dispatches =
             if self.grad_input { dense::tiled_grad_input(&self.sizes, Bind::Old(0), 3) } else { Vec::new() };
@@ -210,7 +210,7 @@ impl Update {
 
     /// The update's entry point.
     fn entry(&self) -> &'static str {
-        if self.lambda.is_some() { "update_penalised" } else { "update" }
+        if self.lambda.is_some() { "dense_penalised" } else { "dense" }
     }
 
     /// What it binds: the penalty's gradient, if there is one, last.
