@@ -13,8 +13,7 @@ use symphonia::core::codecs::CodecParameters;
 use symphonia::core::codecs::audio::AudioCodecParameters;
 use symphonia::core::errors::Error as Fault;
 use symphonia::core::formats::probe::Hint;
-use symphonia::core::formats::well_known::FORMAT_ID_WAVE;
-use symphonia::core::formats::{FormatOptions, FormatReader, SeekMode, SeekTo, TrackType};
+use symphonia::core::formats::{FormatOptions, TrackType};
 use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
@@ -29,11 +28,8 @@ use crate::files;
 
 pub use super::mono::{Heard, NOT_AUDIO, Part, Silence};
 
-/// Bytes at the start of a file of unknown format in which pages of a damaged Ogg file are looked for.
+/// A file of unknown format may be a damaged Ogg file: so many of its first bytes are searched for pages.
 const UNKNOWN_START: u64 = 1 << 17;
-
-/// Frames before the place that is sought at which decoding starts: a lossy codec builds on what came before.
-const RUN_UP: u64 = 1 << 14;
 
 /// Decodes the audio file `path`: mono, [`SAMPLE_RATE`](crate::audio::SAMPLE_RATE), full scale = 1.
 ///
@@ -140,7 +136,7 @@ fn decode_content(path: &Path, mut file: Section, head: &[u8], mono: &mut Mono) 
                 let file = file.part(start, bytes).map_err(Error::io("cannot read", path))?;
                 mp3::decode(path, file, mono)
             }
-            Wav::Other => decode_container(path, file, mono),
+            Wav::Adpcm => decode_adpcm(path, file, mono),
         },
         Some(Kind::Au) => {
             let pcm = pcm::au(path, &mut file, length)?;
@@ -224,7 +220,8 @@ fn decode_pcm(path: &Path, mut file: Section, pcm: &Pcm, mono: &mut Mono) -> Res
     Ok(())
 }
 
-pub(super) fn decode_container(path: &Path, mut file: Section, mono: &mut Mono) -> Result<()> {
+/// Decodes the ADPCM of a WAV file, whose blocks symphonia finds.
+fn decode_adpcm(path: &Path, mut file: Section, mono: &mut Mono) -> Result<()> {
     file.rewind().map_err(Error::io("cannot read", path))?;
     let stream = MediaSourceStream::new(Box::new(file), Default::default());
     let mut format = symphonia::default::get_probe()
@@ -233,68 +230,25 @@ pub(super) fn decode_container(path: &Path, mut file: Section, mono: &mut Mono) 
             Fault::IoError(_) => undecodable(path, &fault),
             _ => not_audio(path),
         })?;
-    let (track, parameters) = match format.default_track(TrackType::Audio) {
-        Some(track) => match &track.codec_params {
-            Some(CodecParameters::Audio(parameters)) => (track.clone(), parameters.clone()),
-            _ => return Err(Error::audio(path, "an audio stream of unknown coding")),
-        },
-        None => return Err(Error::audio(path, "holds no audio stream")),
+    let track = format.default_track(TrackType::Audio);
+    let Some(CodecParameters::Audio(parameters)) = track.and_then(|track| track.codec_params.as_ref()) else {
+        return Err(Error::audio(path, "holds no audio stream"));
     };
-    let mut decoder = make_decoder(path, &parameters)?;
-    let mut sought = mono.part.start > 0 && {
-        if let (Some(rate), Some(channels)) = (parameters.sample_rate, &parameters.channels) {
-            mono.check(rate, channels.count())?;
-        }
-        // of a wav with blocks of ADPCM symphonia takes blocks for samples
-        let far = mono.from > RUN_UP && format.format_info().format != FORMAT_ID_WAVE;
-        if far {
-            seek(path, format.as_mut(), track.id, mono.from - RUN_UP)?;
-        }
-        far
-    };
+    let mut decoder = make_decoder(path, parameters)?;
     let mut damage = None;
     while !mono.is_done()
         && let Some(packet) = format.next_packet().map_err(|fault| undecodable(path, &fault))?
     {
-        if packet.track_id != track.id {
-            continue;
-        }
-        let buffer = match decoder.decode(&packet) {
-            Ok(buffer) if buffer.frames() == 0 => continue,
-            Ok(buffer) => buffer,
+        match decoder.decode(&packet) {
+            Ok(buffer) if buffer.frames() == 0 => {}
+            Ok(buffer) => mono.push(&buffer)?,
             // one bad packet is skipped, as players do
-            Err(fault @ Fault::DecodeError(_)) => {
-                damage = Some(fault);
-                continue;
-            }
+            Err(fault @ Fault::DecodeError(_)) => damage = Some(fault),
             Err(fault) => return Err(undecodable(path, &fault)),
-        };
-        if sought {
-            let frame = packet.pts.get().max(0) as u64;
-            if frame > mono.from {
-                return Err(Error::audio(path, "its packets cannot be found by time: convert it to another format"));
-            }
-            mono.seek(frame);
-            sought = false;
         }
-        mono.push(&buffer)?;
     }
-    if let (0, Some(fault)) = (mono.frames, damage) {
-        return Err(undecodable(path, &fault));
+    match damage {
+        Some(fault) if mono.frames == 0 => Err(undecodable(path, &fault)),
+        _ => Ok(()),
     }
-    Ok(())
-}
-
-/// Moves to a packet at or before `frame`, or to the start if there is none.
-fn seek(path: &Path, format: &mut dyn FormatReader, track_id: u32, frame: u64) -> Result<()> {
-    let mut to = |frame| {
-        let ts = Timestamp::new(frame);
-        format.seek(SeekMode::Accurate, SeekTo::Timestamp { ts, track_id })
-    };
-    let sought = match to(frame.try_into().unwrap_or(i64::MAX)) {
-        // beyond the end, or so a guess at the length says: all packets together will tell
-        Err(Fault::SeekError(_)) => to(0),
-        sought => sought,
-    };
-    sought.map(drop).map_err(|fault| undecodable(path, &fault))
 }

@@ -160,23 +160,21 @@ pub(super) struct Mono<'a> {
 
 impl<'a> Mono<'a> {
     pub(super) fn new(path: &'a Path, part: Part, bytes: u64, sink: &'a mut dyn FnMut(&[f32]) -> Result<()>) -> Self {
-        let (interleaved, mixed, resampled, notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (format, resample, from, frames, at, loudness) = (None, None, 0, 0, 0, Loudness::default());
         Mono {
             path,
             part,
             sink,
-            format,
-            resample,
-            from,
-            frames,
-            at,
-            interleaved,
-            mixed,
-            resampled,
-            notes,
-            loudness,
             bytes,
+            format: None,
+            resample: None,
+            from: 0,
+            frames: 0,
+            at: 0,
+            interleaved: Vec::new(),
+            mixed: Vec::new(),
+            resampled: Vec::new(),
+            notes: Vec::new(),
+            loudness: Loudness::default(),
         }
     }
 

@@ -194,7 +194,7 @@ pub(super) enum Wav {
         bytes: u64,
     },
     /// ADPCM in a RIFF file, complete as far as its header says.
-    Other,
+    Adpcm,
 }
 
 /// Reads a WAV header of a file of `length` bytes: RIFF, RIFX, RF64, BW64 or Wave64.
@@ -219,7 +219,7 @@ pub(super) fn wav<R: Read + Seek>(path: &Path, file: &mut R, length: u64) -> Res
                 return match format {
                     None => source.fault("a damaged wav: no format chunk before the samples"),
                     Some(Coding::Mp3) => Ok(Wav::Mp3 { start: chunk.start, bytes }),
-                    Some(Coding::Adpcm(_)) if layout == Layout::Little && long.is_none() => Ok(Wav::Other),
+                    Some(Coding::Adpcm(_)) if layout == Layout::Little && long.is_none() => Ok(Wav::Adpcm),
                     Some(Coding::Adpcm(name)) => unread(&source, name),
                     Some(Coding::Pcm(pcm)) => {
                         wav_samples(&mut source, Pcm { start: chunk.start, bytes, ..pcm }).map(Wav::Pcm)
