@@ -11,6 +11,8 @@ mod peak;
 
 use serde::Serialize;
 
+use crate::device::memory;
+
 /// What one of the things timed took, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Times {
@@ -43,16 +45,8 @@ impl Times {
 }
 
 /// The most memory that this process has held so far, in MB (10^6 bytes); none where the system does not tell.
-///
-/// # Source
-/// `VmHWM` of Linux's `/proc/self/status`.
 pub fn peak_rss_mb() -> Option<f64> {
-    peak_in(&std::fs::read_to_string("/proc/self/status").ok()?)
-}
-
-fn peak_in(status: &str) -> Option<f64> {
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?;
-    Some(kib.trim().parse::<f64>().ok()? * 1024.0 / 1e6)
+    memory::peak().map(|bytes| bytes as f64 / 1e6)
 }
 
 #[cfg(test)]
@@ -69,9 +63,6 @@ mod tests {
 
     #[test]
     fn the_peak_is_read_where_there_is_one() {
-        assert_eq!(peak_in("VmPeak:\t 9 kB\nVmHWM:\t  125000 kB\nVmRSS:\t 7 kB\n"), Some(128.0));
-        assert_eq!(peak_in("VmPeak:\t 9 kB\n"), None);
-        assert_eq!(peak_in("VmHWM:\t many kB\n"), None);
         if cfg!(target_os = "linux") {
             let before = peak_rss_mb().unwrap();
             let held = vec![1u8; 64 << 20];

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::value_parser;
 use serde::Serialize;
 
+use crate::device::memory;
 use crate::error::Result;
 use crate::fast;
 use crate::models::Architecture;
@@ -93,12 +94,11 @@ fn report(tape: &Tape) -> Vec<NodeReport<'_>> {
 fn totals(tape: &Tape) -> String {
     let elements = |vars: &[Var]| vars.iter().map(|&var| tape.shape(var).len()).sum::<usize>();
     let live: Vec<Var> = (0..tape.values().len()).map(Var).filter(|&var| tape.is_live(var)).collect();
-    let mib = |elements: usize| elements as f64 * size_of::<f32>() as f64 / f64::from(1 << 20);
     format!(
-        "{} nodes, {} parameters, {:.1} MiB of values, {:.2} GFLOP per run",
+        "{} nodes, {} parameters, {} of values, {:.2} GFLOP per run",
         tape.nodes().len(),
         elements(&tape.vars_of(&[Source::Param])),
-        mib(elements(&live)),
+        memory::size((elements(&live) * size_of::<f32>()) as u64),
         tape.flops() as f64 / 1e9
     )
 }

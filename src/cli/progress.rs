@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::device::Choice;
+use crate::device::{Choice, memory};
 use crate::error::{Result, printable};
 use crate::experiments::Loaded;
 use crate::experiments::grid::Cell;
@@ -227,7 +227,7 @@ impl Epochs {
     /// `one training needs about 2 h 07 min and 512 MB`: all of its steps at the pace so far, and the process's peak memory.
     fn needed(&self) -> String {
         let whole = Duration::try_from_secs_f64(self.step_seconds() * self.total as f64).unwrap_or(Duration::MAX);
-        let memory = peak_memory().map_or(String::new(), |bytes| format!(" and {} MB", bytes.div_ceil(1_000_000)));
+        let memory = memory::peak().map_or(String::new(), |bytes| format!(" and {} MB", bytes.div_ceil(1_000_000)));
         format!("{}: the whole training needs about {}{memory}", self.name, seconds(whole))
     }
 
@@ -274,13 +274,6 @@ impl Observer for Epochs {
     fn stops(&self) -> bool {
         interrupt::is_asked()
     }
-}
-
-/// The most memory that this process has held so far, bytes, where the system tells.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(1024 * line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?)
 }
 
 /// `42 s`, `3 min 05 s`, `2 h 07 min`.

@@ -1,4 +1,5 @@
-//! How much memory this process may still take, so that a program that cannot fit is refused before it is built.
+//! How much memory this process has taken and may still take, so that a program that cannot fit is refused before it is
+//! built.
 
 use crate::error::{Error, Result};
 
@@ -17,8 +18,16 @@ pub fn check(what: &str, needed: u64) -> Result<()> {
     }
 }
 
+/// The most memory that this process has held so far, bytes; none where the system does not tell.
+///
+/// # Source
+/// `VmHWM` of Linux's `/proc/self/status`.
+pub fn peak() -> Option<u64> {
+    field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
 /// `16.2 GiB`.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     match bytes as f64 / f64::from(1 << 20) {
         mib if mib < 1024.0 => format!("{mib:.1} MiB"),
         mib => format!("{:.1} GiB", mib / 1024.0),
@@ -33,7 +42,7 @@ fn size(bytes: u64) -> String {
 fn available() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let number = |path: &str| read(path)?.trim().parse::<u64>().ok();
-    let machine = read("/proc/meminfo").and_then(|text| mem_available(&text));
+    let machine = read("/proc/meminfo").and_then(|text| field(&text, "MemAvailable:"));
     let group = |most: &str, now: &str| Some(number(most)?.saturating_sub(number(now)?));
     let groups = [
         group("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -42,9 +51,9 @@ fn available() -> Option<u64> {
     [machine, limit()].into_iter().chain(groups).flatten().min()
 }
 
-/// The machine's free memory, from `/proc/meminfo`.
-fn mem_available(meminfo: &str) -> Option<u64> {
-    let kib = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?.trim().strip_suffix("kB")?;
+/// The bytes after `name` in one of Linux's tables, whose `kB` are KiB.
+fn field(table: &str, name: &str) -> Option<u64> {
+    let kib = table.lines().find_map(|line| line.strip_prefix(name))?.trim().strip_suffix("kB")?;
     Some(kib.trim().parse::<u64>().ok()? * 1024)
 }
 
@@ -69,11 +78,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn meminfo_is_read_in_kib() {
+    fn tables_are_read_in_kib() {
         let text = "MemTotal:       24522060 kB\nMemFree:        21000000 kB\nMemAvailable:   23068672 kB\n";
-        assert_eq!(mem_available(text), Some(22 << 30));
-        assert_eq!(mem_available("MemTotal: 3 kB\n"), None);
-        assert_eq!(mem_available("MemAvailable: many kB\n"), None);
+        assert_eq!(field(text, "MemAvailable:"), Some(22 << 30));
+        assert_eq!(field("MemTotal: 3 kB\n", "MemAvailable:"), None);
+        assert_eq!(field("MemAvailable: many kB\n", "MemAvailable:"), None);
+        let status = "VmPeak:\t 9 kB\nVmHWM:\t  125000 kB\nVmRSS:\t 7 kB\n";
+        assert_eq!(field(status, "VmHWM:"), Some(128_000_000));
+        assert_eq!(field("VmPeak:\t 9 kB\n", "VmHWM:"), None);
+        assert_eq!(field("VmHWM:\t many kB\n", "VmHWM:"), None);
     }
 
     #[test]
