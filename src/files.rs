@@ -111,15 +111,18 @@ fn what_else(found: &Metadata) -> &'static str {
     }
 }
 
-/// Ways of opening that wait for nobody, whatever is found.
-fn options() -> OpenOptions {
+/// Ways of opening that wait for nobody, whatever is found, and go through no link at the path's end unless `follow`.
+fn options(follow: bool) -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     {
         use rustix::fs::OFlags;
         use std::os::unix::fs::OpenOptionsExt;
-        options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32);
+        let no_link = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+        options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY | no_link).bits() as i32);
     }
+    #[cfg(not(unix))]
+    let _ = follow;
     options.read(true);
     options
 }
@@ -136,7 +139,7 @@ pub fn open(path: &Path) -> Result<File> {
     };
     // asked before as well: merely opening some devices does something
     regular(path.metadata().map_err(failed)?)?;
-    let file = options().open(path).map_err(failed)?;
+    let file = options(true).open(path).map_err(failed)?;
     regular(file.metadata().map_err(failed)?)?;
     Ok(file)
 }
@@ -190,14 +193,8 @@ pub fn read_csv(path: &Path, most: u64) -> Result<csv::Reader<Cursor<Vec<u8>>>> 
 /// another file would be written then.
 pub fn open_own(path: &Path) -> Result<(File, bool)> {
     let failed = |error| Error::io("cannot write", path)(error);
-    let mut options = options();
+    let mut options = options(false);
     options.write(true);
-    #[cfg(unix)]
-    {
-        use rustix::fs::OFlags;
-        use std::os::unix::fs::OpenOptionsExt;
-        options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW).bits() as i32);
-    }
     loop {
         match options.clone().create_new(true).open(path) {
             Ok(file) => return Ok((file, true)),
