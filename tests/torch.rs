@@ -128,7 +128,8 @@ fn follow_program(model: Architecture, preset: Preset, fuse: bool) {
             for (param, grad) in gradients(&program.tape) {
                 let (sums, values) = golden.gradients[&param].distance(&plan.read(grad).unwrap());
                 (worst_sums, worst_values) = (worst_sums.max(sums), worst_values.max(values));
-                // The textbook's rounding decides one near tie in this block otherwise: every other gradient agrees.
+                // In the second temporal pool two values of one window differ by 7e-9 in f64, 0.4 millionths of them. The
+                // textbook's rounding swaps them, so that the block before gets one gradient in another place.
                 let tie = !fuse && name == "deep/paper" && param.starts_with("temporal.0.");
                 let most = if tie { (5e-5, 1e-3) } else { (5e-6, 2e-5) };
                 assert!(sums < most.0 && values < most.1, "{name}: gradient of {param}: {sums:.1e} {values:.1e}");
