@@ -25,14 +25,19 @@ pub(super) fn svg(size: (u32, u32), title: &str, draw: impl FnOnce(&Area) -> Dra
     let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
     area.fill(&WHITE).and_then(|()| draw(&area)).and_then(|()| area.present()).map_err(undrawable)?;
     drop(area);
-    let title = title.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let title = escaped(title);
     Ok(text.replacen(">\n", &format!(" role=\"img\">\n<title>{title}</title>\n"), 1))
+}
+
+/// `text` as the content of an XML element.
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// What drawing into a string returns.
 pub(super) type Drawn = std::result::Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
-pub(super) fn undrawable(error: DrawingAreaErrorKind<std::io::Error>) -> Error {
+pub(super) fn undrawable(error: impl std::fmt::Display) -> Error {
     Error::Config(format!("cannot draw: {error}"))
 }
 

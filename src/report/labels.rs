@@ -1,4 +1,4 @@
-//! What runs, data and results are called in tables, pictures and pages, and which runs belong together.
+//! The names of runs, data and results in tables, pictures and pages, and which runs are shown together.
 
 use super::published::Experiment;
 use crate::audio::{FrontEnd, Kind};

@@ -27,7 +27,10 @@ pub use labels::{Section, clean, data_label, last_runs, run_name, variant};
 /// Writes `report.html`, `tables.md`, `curves.svg` and one `confusion-<run's folder>.svg` a run into the existing `folder`.
 ///
 /// # Errors
-/// [`Error::Config`](crate::error::Error::Config) without runs or with damaged results; [`Error::Io`](crate::error::Error::Io) if the disk refuses.
+/// [`Error::Config`] without runs or with damaged results; [`Error::Io`] if the disk refuses.
+///
+/// [`Error::Config`]: crate::error::Error::Config
+/// [`Error::Io`]: crate::error::Error::Io
 pub fn write(folder: &Path, sections: &[Section]) -> Result<()> {
     let runs = last_runs(sections);
     if runs.is_empty() && sections.iter().any(|section| !section.baselines.is_empty()) {
@@ -48,7 +51,10 @@ pub fn write(folder: &Path, sections: &[Section]) -> Result<()> {
 /// Writes `curves.svg` and `confusion.svg` into the run's own folder.
 ///
 /// # Errors
-/// [`Error::Config`](crate::error::Error::Config) for damaged results; [`Error::Io`](crate::error::Error::Io) if the disk refuses.
+/// [`Error::Config`] for damaged results; [`Error::Io`] if the disk refuses.
+///
+/// [`Error::Config`]: crate::error::Error::Config
+/// [`Error::Io`]: crate::error::Error::Io
 pub fn write_run(run: &Run) -> Result<()> {
     let curves = curves::training_curves(std::slice::from_ref(run))?;
     let matrix = confusion::confusion_matrix(run)?;

@@ -12,7 +12,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::audio::Scale;
 use crate::error::{Error, Result};
 
-use super::drawing::{GREY, INK, font};
+use super::drawing::{GREY, INK, escaped, font, undrawable};
 use super::labels::clean;
 
 /// What is drawn, and what its axes say.
@@ -103,9 +103,7 @@ pub fn png(picture: &Spectrogram, size: (u32, u32)) -> Result<Vec<u8>> {
     }
     {
         let area = BitMapBackend::with_buffer(&mut pixels, whole).into_drawing_area();
-        draw(&area, &layout, picture, frames, levels)
-            .and_then(|()| area.present())
-            .map_err(|error| Error::Config(format!("cannot draw: {error}")))?;
+        draw(&area, &layout, picture, frames, levels).and_then(|()| area.present()).map_err(undrawable)?;
     }
     encoded(&pixels, whole)
 }
@@ -180,7 +178,7 @@ pub fn svg(picture: &Spectrogram) -> Result<String> {
     }
     word("level (dB)", bar_right + 44, top + side / 2, "middle", &upright(bar_right + 44));
     let (width, height) = (bar_right + 50, bottom + 40);
-    let title = picture.title.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let title = escaped(picture.title);
     Ok(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" font-size=\"{size}\">\n\
          <title>{title}</title>\n{drawn}{ticks}</svg>"
@@ -459,7 +457,7 @@ fn level_ticks(low: f64, high: f64, height: i32) -> Vec<f64> {
 }
 
 fn encoded(pixels: &[u8], size: (u32, u32)) -> Result<Vec<u8>> {
-    encode(pixels, size).map_err(|error| Error::Config(format!("cannot draw: {error}")))
+    encode(pixels, size).map_err(undrawable)
 }
 
 fn encode(pixels: &[u8], (width, height): (u32, u32)) -> std::result::Result<Vec<u8>, png::EncodingError> {
